@@ -1,0 +1,88 @@
+# make            build/tiller (float32) and build/libtiller.a
+# make f64        build/tiller64: the same source in double precision, the oracle
+# make demo       build, and draw a picture from words with the bundled model
+# make test       the tests a change must pass (under five minutes);  make check: everything
+# Variables: CC, CFLAGS, BLAS=openblas|none, SAN=address,undefined, PREFIX
+CC      ?= gcc
+CFLAGS  ?= -O2 -g
+BLAS    ?= openblas
+STB_DIR ?= /usr/include/stb
+BUILD   ?= build
+
+WARN   = -Wall -Wextra -Wshadow -Wdouble-promotion -Wstrict-prototypes -Werror
+NUMBER = -ffp-contract=off -fno-math-errno -fno-trapping-math
+ALL    = -std=c11 -D_GNU_SOURCE $(CFLAGS) $(NUMBER) $(WARN) -I. -fopenmp -MMD -MP -ffile-prefix-map=$(CURDIR)=. $(if $(SAN),-fsanitize=$(SAN))
+LIBS   = -lm -fopenmp $(if $(SAN),-fsanitize=$(SAN))
+ifeq ($(BLAS),openblas)
+ALL   += -DTILLER_BLAS
+LIBS  += -lopenblas
+endif
+
+SOURCE = $(filter-out tensor/fast%.c,$(wildcard tensor/*.c)) $(wildcard nn/*.c guidance/*.c) $(filter-out ref/main.c,$(wildcard ref/*.c))
+FAST_x86_64  = avx2 avx512
+FAST_aarch64 = neon
+FAST   = $(FAST_$(shell uname -m))
+FASTS  = $(patsubst tensor/%.c,%,$(wildcard tensor/fast*.c))
+OBJ32  = $(SOURCE:%.c=$(BUILD)/f32/%.o) $(foreach f,$(FASTS),$(FAST:%=$(BUILD)/f32/tensor/$(f)_%.o))
+OBJ64  = $(SOURCE:%.c=$(BUILD)/f64/%.o)
+
+UNIT   = $(patsubst tests/%.c,$(BUILD)/f32/tests/%,$(wildcard tests/unit_*.c tests/kernels*.c tests/laws*.c tests/hostile*.c))
+DOUBLE = $(patsubst tests/%.c,$(BUILD)/f64/tests/%,$(wildcard tests/gradcheck*.c tests/laws*.c))
+CASES  = $(sort $(dir $(wildcard tests/golden/cases/*/case.json))) $(wildcard tests/golden/safetensors/manifest.json)
+
+all: $(BUILD)/tiller
+f64: $(BUILD)/tiller64
+
+$(BUILD)/tiller:   $(BUILD)/f32/ref/main.o $(BUILD)/libtiller.a
+$(BUILD)/tiller64: $(BUILD)/f64/ref/main.o $(BUILD)/libtiller64.a
+$(BUILD)/tiller $(BUILD)/tiller64:
+	$(CC) -o $@ $^ $(LIBS)
+
+$(BUILD)/libtiller.a:   $(OBJ32)
+$(BUILD)/libtiller64.a: $(OBJ64)
+$(BUILD)/libtiller.a $(BUILD)/libtiller64.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/f32/%.o: %.c | packages
+	@mkdir -p $(@D)
+	$(CC) $(ALL) -c -o $@ $<
+$(BUILD)/f64/%.o: %.c | packages
+	@mkdir -p $(@D)
+	$(CC) $(ALL) -DTILLER_F64 -c -o $@ $<
+$(BUILD)/f32/ref/image.o $(BUILD)/f64/ref/image.o: ALL += -isystem $(STB_DIR)
+
+ISA_avx2   = -mavx2 -mfma
+ISA_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+define fast
+$(BUILD)/f32/tensor/$(1)_$(2).o: tensor/$(1).c | packages
+	@mkdir -p $$(@D)
+	$(CC) $(ALL) $(ISA_$(2)) -DSIMD='"tensor/simd_$(2).h"' -c -o $$@ $$<
+endef
+$(foreach f,$(FASTS),$(foreach i,$(FAST),$(eval $(call fast,$(f),$(i)))))
+
+$(BUILD)/f32/tests/%: tests/%.c $(BUILD)/libtiller.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL) -o $@ $< $(BUILD)/libtiller.a $(LIBS)
+$(BUILD)/f64/tests/%: tests/%.c $(BUILD)/libtiller64.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL) -DTILLER_F64 -o $@ $< $(BUILD)/libtiller64.a $(LIBS)
+
+packages:
+	@$(if $(filter openblas,$(BLAS)),echo '#include <cblas.h>' | $(CC) -E - >/dev/null 2>&1 || { \
+	 echo 'OpenBLAS headers not found: apt-get install libopenblas-dev, or make BLAS=none' >&2; exit 2; })
+	@test -f $(STB_DIR)/stb_image.h || { echo 'stb_image.h not found: apt-get install libstb-dev' >&2; exit 2; }
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+demo: $(BUILD)/tiller
+	$(BUILD)/tiller generate --prompt "a photo of a red car on grass" --seed 7 --output demo.png
+
+test: all f64 $(UNIT) $(DOUBLE)
+	@tests/run.sh $(UNIT) $(DOUBLE) tests/house.sh tests/golden.sh tests/program.sh
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all f64 demo test check bench clean packages
+.DELETE_ON_ERROR:

@@ -1,0 +1,36 @@
+/* layers.h -- parameters bound to one operation: linear, convolution, normalisation.
+ * Every layer: parameters, a cache that belongs to one Run, x_forward (run, layer, out, cache, in) and x_backward
+ * (run, layer, din, dout, cache).  Input gradients are written, parameter gradients added; empty means not wanted. */
+#ifndef NN_LAYERS_H
+#define NN_LAYERS_H
+#include "nn/param.h"
+#include "tensor/conv.h"
+#include "tensor/gemm.h"
+#include "tensor/norm.h"
+#include "tensor/point.h"
+
+typedef struct { Param w, b; } Linear;                    /* w [out,in]; b may be absent */
+typedef struct { Param w, b; Conv2d at; Tensor u; } Conv; /* u: Winograd form, empty unless prepared */
+typedef struct { Param gamma, beta; int groups; double eps; NormAct act; } Norm;     /* groups 0: layer norm */
+
+typedef struct { Tensor x; } LinearCache;
+typedef struct { Tensor x; } ConvCache;
+typedef struct { Tensor x, mean, rstd; } NormCache;
+
+Linear linear_make(int in, int out, bool bias);
+Conv   conv_make(int in, int out, int kernel, int stride, int before, int after);
+Norm   norm_make(int channels, int groups, double eps, NormAct act);
+void   linear_walk(Linear *l, Walk *w, const char *module);
+void   conv_walk(Conv *l, Walk *w, const char *module);
+void   norm_walk(Norm *l, Walk *w, const char *module);
+
+/* The input is kept (by reference: its owner keeps it alive) and read by backward only when a weight gradient is wanted. */
+void linear_forward (Run *r, const Linear *l, Tensor y, LinearCache *c, Tensor x);
+void linear_backward(Run *r, Linear *l, Tensor dx, Tensor dy, const LinearCache *c);
+void conv_forward (Run *r, const Conv *l, Tensor y, ConvCache *c, Tensor x, Tensor add);      /* y = conv(x) + add; add may be empty */
+void conv_backward(Run *r, Conv *l, Tensor dx, Tensor dy, const ConvCache *c);
+/* scale, shift [N,C]: see norm.h; empty for all but scale-and-shift residual blocks. */
+void norm_forward (Run *r, const Norm *l, Tensor y, NormCache *c, Tensor x, Tensor scale, Tensor shift);
+void norm_backward(Run *r, Norm *l, Tensor dx, Tensor dscale, Tensor dshift, Tensor dy, const NormCache *c, Tensor scale, Tensor shift);
+bool conv_prepare(Run *r, Conv *l, Arena *weights, int H, int W);       /* fills u where it pays for this input size */
+#endif

@@ -1,0 +1,48 @@
+/* param.h -- parameters, and the one walker that load, save, count, list and optimise share. */
+#ifndef NN_PARAM_H
+#define NN_PARAM_H
+#include "nn/weights.h"
+#include "tensor/run.h"
+
+/* CONV: files hold [O,I,kh,kw], memory holds [O,kh,kw,I].  All else is as stored (file rank may exceed: the
+ * checkpoint's [C,C,1,1] loads into [C,C], and [C,C] into [C,C,1,1], when the counts agree). */
+typedef enum { AS_STORED, CONV } Layout;
+typedef struct {
+    Tensor v, grad;                                       /* v empty: not loaded; grad empty: frozen, costs nothing */
+    Layout layout;
+    int rank, size[4];                                    /* as the checkpoint has it; rank 0 is a scalar; rank -1: absent */
+} Param;
+
+Param param_none(void);                                   /* e.g. the bias a layer does not have */
+Param param_vector(int n);
+Param param_matrix(int out, int in);                      /* [out,in] */
+Param param_conv  (int out, int in, int kh, int kw);
+Shape param_shape (const Param *p);                       /* in memory */
+bool  param_there (const Param *p);                       /* rank >= 0 */
+
+typedef struct Walk Walk;
+struct Walk {
+    void (*visit)(Walk *w, Param *p, const char *name);   /* name: the full key in the checkpoint */
+    void *self;
+    char path[256];                                       /* current module path */
+};
+typedef void WalkModel(void *model, Walk *w);             /* e.g. unet_walk */
+
+size_t walk_enter(Walk *w, const char *module);           /* append ".module"; returns what walk_leave needs */
+size_t walk_enter_at(Walk *w, const char *list, int i);   /* append ".list.i" */
+void   walk_leave(Walk *w, size_t before);
+void   walk_param(Walk *w, Param *p, const char *leaf);   /* visit path.leaf when the parameter is there */
+
+typedef struct { int loaded, surplus; char first_surplus[160]; } LoadReport;
+
+/* Every parameter read into the arena, converted and permuted.  Missing and wrongly shaped tensors are all
+ * named in the error; surplus ones are counted in the report. */
+bool   params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadReport *report, Status *s);
+bool   params_save(WalkModel *walk, void *model, const char *path, Dtype type, Arena *scratch, Status *s);
+size_t params_count(WalkModel *walk, void *model, int *tensors);     /* numbers; tensors may be NULL */
+Param *params_find(WalkModel *walk, void *model, const char *name);
+bool   params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s);     /* all of them, zeroed */
+/* Deterministic healthy random values for tests and benchmarks; each tensor's numbers depend on seed and name only. */
+bool   params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t seed, Status *s);
+void   param_to_file_order(real *to, Tensor t, const Param *p);      /* a value or gradient in the checkpoint's order */
+#endif

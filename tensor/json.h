@@ -1,0 +1,43 @@
+/* json.h -- a strict JSON reader for hostile input (RFC 8259), and a small writer.
+ * Rejected: anything outside the grammar, duplicate keys, nesting deeper than `deepest`, invalid UTF-8, lone
+ * surrogates, trailing text.  Numbers keep their text: integers are read exactly, never through double. */
+#ifndef TENSOR_JSON_H
+#define TENSOR_JSON_H
+#include <stdint.h>
+#include "tensor/run.h"
+
+typedef enum { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonKind;
+typedef struct Json Json;
+struct Json {
+    JsonKind kind;
+    const char *key;                                      /* of a member of an object; NUL-terminated */
+    size_t key_length;
+    const char *text;                                     /* string (decoded UTF-8) or the number's digits; NUL-terminated */
+    size_t length;
+    int count;                                            /* children of an array or object */
+    const Json *child, *next;                             /* first child; next sibling */
+};
+
+/* Parse bytes into the arena.  NULL with E_FORMAT ("NAME: byte 17: duplicate key ...") on failure. */
+const Json *json_parse(Arena *a, const char *bytes, size_t size, int deepest, const char *name, Status *s);
+const Json *json_load(Arena *a, const char *path, Status *s);        /* a file of at most 64 MiB, depth 64 */
+
+const Json *json_get(const Json *object, const char *key);           /* NULL: absent, or not an object */
+const Json *json_at (const Json *array, int i);
+bool   json_u64   (const Json *j, uint64_t *v);                      /* an unsigned integer, exactly; no sign, fraction, exponent */
+bool   json_int   (const Json *j, int *v);
+bool   json_number(const Json *j, double *v);
+bool   json_bool  (const Json *j, bool *v);
+bool   json_is    (const Json *j, const char *text);                 /* a string equal to text */
+
+/* Writer: appends to a growing buffer; numbers with 9 (float) or 17 digits as asked. */
+typedef struct { char *bytes; size_t size, room; bool failed; int depth; bool comma; } JsonOut;
+void json_open  (JsonOut *o, const char *key, char bracket);         /* '{' or '['; key NULL inside arrays and at the top */
+void json_close (JsonOut *o, char bracket);                          /* '}' or ']' */
+void json_text  (JsonOut *o, const char *key, const char *text);
+void json_integer(JsonOut *o, const char *key, int64_t v);
+void json_real  (JsonOut *o, const char *key, double v, int digits);
+void json_truth (JsonOut *o, const char *key, bool v);
+void json_null  (JsonOut *o, const char *key);
+void json_free  (JsonOut *o);
+#endif
