@@ -1,0 +1,120 @@
+/* bench_unet.c -- the full-size networks, timed.  Random healthy weights, two threads by default.
+ *
+ *     bench_unet [unet|vae] [latent side] [threads] [batch]
+ *
+ * Reads commands from standard input and answers each with one line of seconds, so that a script can let another
+ * program take turns with this one: "forward", "both" (forward and backward to the latent), "recompute" (the same,
+ * remembering only each step's input); for the VAE "decode", "encode".  "memory" answers with the peak in MB. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "nn/unet.h"
+#include "nn/vae.h"
+#include "tensor/file.h"
+#include "tensor/random.h"
+
+static const char SD15[] =
+    "{\"sample_size\":64,\"in_channels\":4,\"out_channels\":4,\"block_out_channels\":[320,640,1280,1280],"
+    "\"down_block_types\":[\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"DownBlock2D\"],"
+    "\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\"],"
+    "\"layers_per_block\":2,\"attention_head_dim\":8,\"cross_attention_dim\":768,\"norm_num_groups\":32}";
+static const char SDVAE[] =
+    "{\"block_out_channels\":[128,256,512,512],\"layers_per_block\":2,\"latent_channels\":4,\"norm_num_groups\":32,"
+    "\"down_block_types\":[\"DownEncoderBlock2D\",\"DownEncoderBlock2D\",\"DownEncoderBlock2D\",\"DownEncoderBlock2D\"],"
+    "\"up_block_types\":[\"UpDecoderBlock2D\",\"UpDecoderBlock2D\",\"UpDecoderBlock2D\",\"UpDecoderBlock2D\"]}";
+
+typedef struct {
+    Arena weights, kept, scratch, io;
+    Run run;
+    Unet unet;
+    Vae vae;
+    Tensor z, context, eps, deps, dz, image;
+    double t[8];
+} Bench;
+
+static void stop_if_failed(const Status *s)
+{
+    if (s->code == OK) return;
+    fprintf(stderr, "bench_unet: %s\n", s->text);
+    exit(1);
+}
+
+static Tensor normal(Bench *b, Shape s, uint64_t seed)
+{
+    Tensor t = tensor_in(&b->run, &b->io, s);
+    size_t n = tensor_count(t);
+    float *draw = arena_take(&b->scratch, n * sizeof *draw);
+    Random g;
+    random_seed(&g, RANDOM_TORCH, seed);
+    random_normal(&g, n, draw);
+    for (size_t i = 0; i < n; i++) t.x[i] = (real)draw[i];
+    arena_release(&b->scratch, 0);
+    return t;
+}
+
+static void load(Bench *b, bool vae, int side, int batch)
+{
+    Status *s = &b->run.status;
+    const char *text = vae ? SDVAE : SD15;
+    const Json *j = json_parse(&b->io, text, strlen(text), 8, "built-in config", s);
+    b->z = normal(b, SHAPE(batch, 4, side, side), 1);
+    if (vae) {
+        VaeConfig c;
+        if (vae_config(&c, j, "config", s) && vae_build(&b->vae, &c, &b->weights, s))
+            params_randomise(vae_walk, &b->vae, &b->weights, 1, s);
+        stop_if_failed(s);
+        vae_prepare(&b->run, &b->vae, &b->weights, side * 8, side * 8);
+        b->image = normal(b, SHAPE(batch, 3, side * 8, side * 8), 2);
+        b->deps = tensor_in(&b->run, &b->io, SHAPE(batch, 8, side, side));
+    } else {
+        UnetConfig c;
+        if (unet_config(&c, j, "config", s) && unet_build(&b->unet, &c, &b->weights, s))
+            params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
+        stop_if_failed(s);
+        unet_prepare(&b->run, &b->unet, &b->weights, side, side);
+        b->context = normal(b, SHAPE(batch, 77, 768), 3);
+        b->deps = normal(b, b->z.s, 4);
+        b->eps = tensor_in(&b->run, &b->io, b->z.s);
+        b->dz = tensor_in(&b->run, &b->io, b->z.s);
+    }
+    for (int i = 0; i < batch && i < 8; i++) b->t[i] = 500;
+    stop_if_failed(s);
+}
+
+static void pass(Bench *b, const char *command)
+{
+    Run *r = &b->run;
+    bool forward_only = !strcmp(command, "forward") || !strcmp(command, "decode") || !strcmp(command, "encode");
+    r->keep = forward_only ? &b->scratch : &b->kept;
+    UnetPass p;
+    VaePass vp;
+    if (!strcmp(command, "decode")) vae_decode(r, &b->vae, b->image, &vp, b->z, false);
+    else if (!strcmp(command, "encode")) vae_encode(r, &b->vae, b->deps, &vp, b->image, false);
+    else unet_forward(r, &b->unet, b->eps, &p, b->z, b->t, b->context, !strcmp(command, "recompute"));
+    if (!forward_only) unet_backward(r, &b->unet, b->dz, (Tensor){0}, b->deps, &p);
+    arena_release(&b->kept, 0);
+    arena_release(&b->scratch, 0);
+    stop_if_failed(&r->status);
+}
+
+int main(int argc, char **argv)
+{
+    bool vae = argc > 1 && !strcmp(argv[1], "vae");
+    int side = argc > 2 ? atoi(argv[2]) : 64, threads = argc > 3 ? atoi(argv[3]) : 2, batch = argc > 4 ? atoi(argv[4]) : 1;
+    Bench *b = calloc(1, sizeof *b);
+    if (!b || side < 8 || batch < 1 || batch > 8) return 2;
+    b->run = (Run){ .keep = &b->scratch, .temp = &b->scratch, .k = kernels_pick(NULL), .threads = threads, .blas = true };
+    load(b, vae, side, batch);
+    char command[64];
+    while (fgets(command, sizeof command, stdin)) {
+        command[strcspn(command, "\n")] = 0;
+        if (!strcmp(command, "memory")) printf("%.0f\n", (double)process_peak_memory() / 1048576);
+        else {
+            double before = clock_seconds();
+            pass(b, command);
+            printf("%.4f\n", clock_seconds() - before);
+        }
+        fflush(stdout);
+    }
+    return 0;
+}
