@@ -70,7 +70,7 @@ $(BUILD)/f64/tests/%: tests/%.c $(BUILD)/libtiller64.a
 
 packages:
 	@$(if $(filter openblas,$(BLAS)),echo '#include <cblas.h>' | $(CC) -E - >/dev/null 2>&1 || { \
-	 echo 'OpenBLAS headers not found: apt-get install libopenblas-dev, or make BLAS=none' >&2; exit 2; })
+	 echo 'OpenBLAS headers not found: apt-get install libopenblas-dev (or make BLAS=none)' >&2; exit 2; })
 	@test -f $(STB_DIR)/stb_image.h || { echo 'stb_image.h not found: apt-get install libstb-dev' >&2; exit 2; }
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -18,6 +18,7 @@ void attention_back(Run *r, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor
 void attention_probs(Run *r, Tensor P, Tensor q, Tensor k, int heads, bool causal);
 void attention_mix  (Run *r, Tensor out, Tensor P, Tensor v);
 void attention_mix_back  (Run *r, Tensor dP, Tensor dv, Tensor dout, Tensor P, Tensor v);        /* dP, dv written; may be empty */
-/* P must be the probabilities that softmax gave (before any tap replaced them); dP is overwritten with dS. */
+/* P must be the probabilities that softmax gave (before any tap replaced them); dP is overwritten
+ * with the gradient of q k^T (the scale included). */
 void attention_probs_back(Run *r, Tensor dq, Tensor dk, Tensor dP, Tensor P, Tensor q, Tensor k, int heads);
 #endif

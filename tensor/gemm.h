@@ -16,5 +16,9 @@ void linear(Run *r, Tensor y, Tensor x, Tensor w, Tensor b, bool add);
 /* dx = dy w (written);  dw += dy^T x;  db += sum dy.  Any of dx, dw, db may be empty.  x is read only for dw. */
 void linear_back(Run *r, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
 
+/* For operations built on gemm: call gemm_begin before the parallel region whose tasks call gemm. */
+void gemm_begin(const Run *r);
+void columns_sum(Run *r, real *out, const real *x, size_t rows, int columns);        /* out[columns] += sum of the rows of x */
+
 const char *gemm_name(void);                              /* what BLAS this is, for `tiller info` */
 #endif
