@@ -32,10 +32,23 @@ const SafeEntry *safetensors_find(const Safetensors *f, const char *name);      
 bool safetensors_shape(const SafeEntry *e, Shape *shape);            /* false when rank > 4 or a size is 0 or > INT_MAX; rank 0 gives [1] */
 /* All elements converted to real (F64 F32 F16 BF16 only; subnormals, inf and nan kept) in the file's order. */
 bool safetensors_read (const Safetensors *f, const SafeEntry *e, real *to, Status *s);
+/* The same for elements first .. first + count only. */
+bool safetensors_read_part(const Safetensors *f, const SafeEntry *e, uint64_t first, uint64_t count, real *to, Status *s);
 bool safetensors_read_i64(const Safetensors *f, const SafeEntry *e, int64_t *to, Status *s);   /* integer types only */
 bool safetensors_bytes(const Safetensors *f, const SafeEntry *e, void *to, Status *s);         /* as stored */
 
-/* Writer: describe all tensors first, then write; atomically.  Values are converted from real (or int64_t for T_I64). */
+/* Writer.  Order in the file: larger items first, then by name (so every tensor is aligned to its item); the header is
+ * padded with blanks to a multiple of 8: the layout of the reference writer.  from: reals when is_real (rounded to
+ * nearest even into F64 F32 F16 BF16), else numbers of exactly that type (int64_t for T_I64, uint8_t for T_BOOL ...).
+ * Names: UTF-8, at most 1024 bytes, all different, not "__metadata__"; else E_OPTION.  Failed writing: E_WRITE, nothing is left behind. */
 typedef struct { const char *name; Dtype type; int rank; int size[8]; const void *from; bool is_real; } SafeOut;
 bool safetensors_save(const char *path, const SafeOut *t, int n, const char *const *meta, int metas, Status *s);
+
+/* The same in parts, for what is never in memory as a whole.  begin sorts t into the order of the file; then the
+ * elements of t[0], t[1], ... are put, in any portions that do not straddle two tensors; finish checks that all came. */
+typedef struct { FileOut out; const SafeOut *t; int n, at; uint64_t done; } SafeWriter;
+bool safetensors_begin (SafeWriter *w, const char *path, SafeOut *t, int n, const char *const *meta, int metas, Status *s);
+bool safetensors_put   (SafeWriter *w, const void *from, uint64_t count, Status *s);
+bool safetensors_finish(SafeWriter *w, Status *s);
+void safetensors_abandon(SafeWriter *w);                             /* safe at any time */
 #endif
