@@ -35,14 +35,18 @@ void   walk_param(Walk *w, Param *p, const char *leaf);   /* visit path.leaf whe
 
 typedef struct { int loaded, surplus; char first_surplus[160]; } LoadReport;
 
-/* Every parameter read into the arena, converted and permuted.  Missing and wrongly shaped tensors are all
- * named in the error; surplus ones are counted in the report. */
+/* Every parameter read into the arena (one piece), converted and permuted a few rows at a time: never a second whole copy.
+ * Names of names.h are accepted.  Missing and wrongly shaped tensors are counted in the error and the first named;
+ * surplus ones are counted in the report (which may be NULL).  On failure no parameter has a value. */
 bool   params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadReport *report, Status *s);
+/* In the checkpoint's names and order, values rounded to `type`; metadata format = pt.  E_OPTION for a parameter without value. */
 bool   params_save(WalkModel *walk, void *model, const char *path, Dtype type, Arena *scratch, Status *s);
 size_t params_count(WalkModel *walk, void *model, int *tensors);     /* numbers; tensors may be NULL */
 Param *params_find(WalkModel *walk, void *model, const char *name);
 bool   params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s);     /* all of them, zeroed */
-/* Deterministic healthy random values for tests and benchmarks; each tensor's numbers depend on seed and name only. */
+/* Deterministic healthy random values for tests and benchmarks; each tensor's numbers depend on seed and name only, and
+ * are floats in both builds.  n is a sum of four uniforms, scaled to variance 1 (bounded by 3.46): norms 1 + 0.2 n, biases
+ * 0.1 n, embeddings 0.5 n, logit_scale 2.6592, all else n / sqrt(fan_in). */
 bool   params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t seed, Status *s);
 void   param_to_file_order(real *to, Tensor t, const Param *p);      /* a value or gradient in the checkpoint's order */
 #endif

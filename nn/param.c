@@ -1,0 +1,425 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "nn/names.h"
+#include "nn/param.h"
+
+enum { BATCH = 1 << 16 };                                 /* numbers of a convolution that are permuted at a time, at least one row */
+
+Param param_none(void)                { return (Param){ .rank = -1 }; }
+Param param_vector(int n)             { return (Param){ .rank = 1, .size = { n } }; }
+Param param_matrix(int out, int in)   { return (Param){ .rank = 2, .size = { out, in } }; }
+Param param_conv(int out, int in, int kh, int kw)
+{
+    return (Param){ .layout = CONV, .rank = 4, .size = { out, in, kh, kw } };
+}
+
+bool param_there(const Param *p) { return p->rank >= 0; }
+
+Shape param_shape(const Param *p)
+{
+    const int *d = p->size;
+    if (p->layout == CONV) return SHAPE(d[0], d[2], d[3], d[1]);
+    if (p->rank <= 0) return SHAPE(p->rank == 0);         /* a scalar is [1] */
+    Shape s = {{ 0 }};
+    memcpy(s.d, d, (size_t)p->rank * sizeof *d);
+    return s;
+}
+
+/* ---- walking ------------------------------------------------------------------------------------------- */
+
+size_t walk_enter(Walk *w, const char *module)
+{
+    size_t before = strlen(w->path);
+    snprintf(w->path + before, sizeof w->path - before, "%s%s", before ? "." : "", module);
+    return before;
+}
+
+size_t walk_enter_at(Walk *w, const char *list, int i)
+{
+    size_t before = walk_enter(w, list), n = strlen(w->path);
+    snprintf(w->path + n, sizeof w->path - n, ".%d", i);
+    return before;
+}
+
+void walk_leave(Walk *w, size_t before) { w->path[before] = 0; }
+
+void walk_param(Walk *w, Param *p, const char *leaf)
+{
+    char name[sizeof w->path + 64];
+    if (!param_there(p)) return;
+    snprintf(name, sizeof name, "%s%s%s", w->path, *w->path && *leaf ? "." : "", leaf);
+    w->visit(w, p, name);
+}
+
+static void walk_with(WalkModel *walk, void *model, void visit(Walk *w, Param *p, const char *name), void *self)
+{
+    Walk w = { .visit = visit, .self = self };
+    walk(model, &w);
+}
+
+typedef struct { size_t numbers, bytes; int tensors; const char *name; Param *found; } Count;
+
+static size_t slab_bytes(const Param *p) { return (shape_count(param_shape(p)) * sizeof(real) + 63) / 64 * 64; }
+
+static void count_visit(Walk *w, Param *p, const char *name)
+{
+    Count *c = w->self;
+    c->numbers += shape_count(param_shape(p));
+    c->bytes += slab_bytes(p);
+    c->tensors++;
+    if (c->name && !strcmp(c->name, name)) c->found = p;
+}
+
+size_t params_count(WalkModel *walk, void *model, int *tensors)
+{
+    Count c = { .numbers = 0 };
+    walk_with(walk, model, count_visit, &c);
+    if (tensors) *tensors = c.tensors;
+    return c.numbers;
+}
+
+Param *params_find(WalkModel *walk, void *model, const char *name)
+{
+    Count c = { .name = name };
+    walk_with(walk, model, count_visit, &c);
+    return c.found;
+}
+
+/* All tensors of a model lie in one piece, each at a multiple of 64 bytes: nothing is lost between arena blocks. */
+static bool slab(WalkModel *walk, void *model, Arena *a, char **at, const char *what, Status *s)
+{
+    Count c = { .numbers = 0 };
+    walk_with(walk, model, count_visit, &c);
+    *at = arena_take(a, c.bytes);
+    if (!*at) status_fail(s, E_MEMORY, "no memory for %zu MB of %s", c.bytes >> 20, what);
+    return *at != NULL;
+}
+
+static Tensor from_slab(char **at, const Param *p)
+{
+    Tensor t = { (real *)(void *)*at, param_shape(p) };
+    *at += slab_bytes(p);
+    return t;
+}
+
+/* ---- gradients and random values ----------------------------------------------------------------------- */
+
+static void gradient_visit(Walk *w, Param *p, const char *name)
+{
+    (void)name;
+    p->grad = from_slab(w->self, p);
+    tensor_zero(p->grad);
+}
+
+bool params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s)
+{
+    char *at;
+    if (!slab(walk, model, a, &at, "gradients", s)) return false;
+    walk_with(walk, model, gradient_visit, &at);
+    return true;
+}
+
+static uint64_t mixed(uint64_t x)                         /* the output function of splitmix64 (Steele, Lea, Flood 2014) */
+{
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+/* The sum of four 16-bit uniforms, less its mean: variance 4 (2^32 - 1) / 12.  Bounded by 3.46 standard deviations. */
+static float bell(uint64_t key, uint64_t i)
+{
+    uint64_t x = mixed(key + i * 0x9E3779B97F4A7C15u);
+    int sum = (int)((x & 0xFFFF) + (x >> 16 & 0xFFFF) + (x >> 32 & 0xFFFF) + (x >> 48)) - 131070;
+    return (float)sum * (float)(1 / 37837.22749);         /* sqrt(4 (2^32 - 1) / 12) = 37837.2... */
+}
+
+static bool ends(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && !strcmp(name + n - m, end);
+}
+
+/* value = mean + spread n */
+static void healthy(const Param *p, const char *name, float *mean, float *spread)
+{
+    float fan_in = 1;
+    for (int i = 1; i < p->rank; i++) fan_in *= (float)p->size[i];
+    *mean = 0;
+    if (ends(name, "logit_scale"))      *mean = 2.6592f, *spread = 0;        /* ln(1/0.07), where CLIP's training starts */
+    else if (ends(name, "_embedding") || ends(name, "token_embedding.weight") || ends(name, "position_embedding.weight")) *spread = 0.5f;
+    else if (p->rank >= 2)              *spread = 1 / sqrt(fan_in);
+    else if (ends(name, "bias"))        *spread = 0.1f;
+    else                                *mean = 1, *spread = 0.2f;           /* the weight of a norm */
+}
+
+typedef struct { char *at; uint64_t seed; } Fill;
+
+static void random_visit(Walk *w, Param *p, const char *name)
+{
+    Fill *f = w->self;
+    uint64_t key = 0xCBF29CE484222325u;                   /* FNV-1a of the name */
+    for (const char *c = name; *c; c++) key = (key ^ (unsigned char)*c) * 0x100000001B3u;
+    key = mixed(key + mixed(f->seed + 0x9E3779B97F4A7C15u));
+    float mean, spread;
+    healthy(p, name, &mean, &spread);
+    p->v = from_slab(&f->at, p);
+    real *x = p->v.x;
+    bool conv = p->layout == CONV;
+    uint64_t I = conv ? (uint64_t)p->size[1] : tensor_count(p->v), K = conv ? (uint64_t)p->size[2] * (uint64_t)p->size[3] : 1;
+    uint64_t O = conv ? (uint64_t)p->size[0] : 1;
+    for (uint64_t o = 0; o < O; o++)
+        for (uint64_t k = 0; k < K; k++, x += I)
+            for (uint64_t i = 0; i < I; i++) x[i] = (real)(mean + spread * bell(key, (o * I + i) * K + k));
+}
+
+bool params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t seed, Status *s)
+{
+    Fill f = { .seed = seed };
+    if (!slab(walk, model, weights, &f.at, "weights", s)) return false;
+    walk_with(walk, model, random_visit, &f);
+    return true;
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------- */
+
+static bool permuted(const Param *p) { return p->layout == CONV && p->size[2] * p->size[3] > 1; }
+
+/* Rows [I,kh,kw] of a file <-> rows [kh,kw,I] in memory. */
+static void rows_to_memory(real *to, const real *from, size_t rows, const Param *p)
+{
+    size_t I = (size_t)p->size[1], K = (size_t)p->size[2] * (size_t)p->size[3];
+    for (size_t o = 0; o < rows; o++, to += I * K, from += I * K)
+        for (size_t k = 0; k < K; k++)
+            for (size_t i = 0; i < I; i++) to[k * I + i] = from[i * K + k];
+}
+
+static void rows_to_file(real *to, const real *from, size_t rows, const Param *p)
+{
+    size_t I = (size_t)p->size[1], K = (size_t)p->size[2] * (size_t)p->size[3];
+    for (size_t o = 0; o < rows; o++, to += I * K, from += I * K)
+        for (size_t i = 0; i < I; i++)
+            for (size_t k = 0; k < K; k++) to[i * K + k] = from[k * I + i];
+}
+
+void param_to_file_order(real *to, Tensor t, const Param *p)
+{
+    if (permuted(p)) rows_to_file(to, t.x, (size_t)p->size[0], p);
+    else memcpy(to, t.x, tensor_count(t) * sizeof *to);
+}
+
+typedef struct { char text[170]; size_t length; int count, named; } List;    /* the first few, and how many there are */
+
+static void list_add(List *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void list_add(List *l, const char *format, ...)
+{
+    char item[140];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(item, sizeof item, format, ap);
+    va_end(ap);
+    if (l->named == l->count && l->length + strlen(item) + 3 < sizeof l->text) {
+        l->length += (size_t)snprintf(l->text + l->length, sizeof l->text - l->length, "%s%s", l->count ? ", " : "", item);
+        l->named++;
+    }
+    l->count++;
+}
+
+static void list_text(const List *l, const char *what, char *to, size_t room)
+{
+    char more[32] = "";
+    if (l->named < l->count) snprintf(more, sizeof more, " and %d more", l->count - l->named);
+    *to = 0;
+    if (l->count) snprintf(to, room, "%d %s: %s%s", l->count, what, l->text, more);
+}
+
+typedef struct {
+    Weights *w;
+    Arena scratch;
+    bool *used;                                           /* one for each tensor of the files, in their order */
+    List missing, misfit;
+    char *at;
+    real *batch;
+    Status *status;
+} Load;
+
+static const SafeEntry *look_up(const Load *l, const char *name, const Safetensors **in)
+{
+    char other[320];
+    const SafeEntry *e = weights_find(l->w, name, in);
+    return e || !names_other(name, other, sizeof other) ? e : weights_find(l->w, other, in);
+}
+
+static int without_ones(const int *size, int rank)        /* [C,C,1,1] and [C,C] are one shape */
+{
+    while (rank > 0 && size[rank - 1] == 1) rank--;
+    return rank;
+}
+
+static bool fits(const Param *p, const SafeEntry *e)
+{
+    int n = without_ones(p->size, p->rank);
+    for (int i = 0; i < e->rank; i++)
+        if (e->size[i] != (i < n ? (uint64_t)p->size[i] : 1)) return false;
+    return e->rank >= n;
+}
+
+static void sizes_text(char text[80], const uint64_t *size, int rank)
+{
+    size_t n = 0;
+    text[0] = 0;
+    for (int i = 0; i < rank && n < 56; i++) n += (size_t)snprintf(text + n, 80 - n, "%s%llu", i ? "," : "", (unsigned long long)size[i]);
+}
+
+static void check_visit(Walk *w, Param *p, const char *name)
+{
+    Load *l = w->self;
+    const Safetensors *in = NULL;
+    const SafeEntry *e = look_up(l, name, &in);
+    if (!e) {
+        list_add(&l->missing, "%s", name);
+        return;
+    }
+    size_t first = 0;
+    for (const Safetensors *f = l->w->file; f != in; f++) first += (size_t)f->entries;
+    l->used[first + (size_t)(e - in->entry)] = true;
+    uint64_t size[4] = { 0 };
+    char wanted[80], found[80];
+    for (int i = 0; i < p->rank; i++) size[i] = (uint64_t)p->size[i];
+    sizes_text(wanted, size, p->rank);
+    sizes_text(found, e->size, e->rank);
+    if (!fits(p, e)) list_add(&l->misfit, "%s is [%s], not [%s]", name, found, wanted);
+    else if (e->type > T_BF16) list_add(&l->misfit, "%s is of type %s", name, dtype_name(e->type));
+}
+
+static void read_visit(Walk *w, Param *p, const char *name)
+{
+    Load *l = w->self;
+    const Safetensors *in = NULL;
+    const SafeEntry *e = look_up(l, name, &in);
+    Tensor t = from_slab(&l->at, p);
+    if (l->status->code != OK) return;
+    if (permuted(p)) {
+        uint64_t row = e->count / e->size[0], rows = row < BATCH ? BATCH / row : 1;
+        for (uint64_t o = 0; o < e->size[0]; o += rows) {
+            if (rows > e->size[0] - o) rows = e->size[0] - o;
+            if (!safetensors_read_part(in, e, o * row, rows * row, l->batch, l->status)) return;
+            rows_to_memory(t.x + o * row, l->batch, (size_t)rows, p);
+        }
+    } else if (!safetensors_read(in, e, t.x, l->status)) return;
+    p->v = t;
+}
+
+static void batch_visit(Walk *w, Param *p, const char *name)                 /* the longest row of a convolution */
+{
+    (void)name;
+    size_t *most = w->self, row = permuted(p) ? shape_count(param_shape(p)) / (size_t)p->size[0] : 0;
+    if (row > *most) *most = row;
+}
+
+static void forget_visit(Walk *w, Param *p, const char *name)
+{
+    (void)w;
+    (void)name;
+    p->v = (Tensor){0};
+}
+
+static void report_surplus(const Load *l, LoadReport *r)
+{
+    const bool *used = l->used;
+    for (int i = 0; i < l->w->files; i++)
+        for (int k = 0; k < l->w->file[i].entries; k++, used++) {
+            const char *name = l->w->file[i].entry[k].name;
+            if (*used) r->loaded++;
+            else if (!names_ignored(name) && !r->surplus++) snprintf(r->first_surplus, sizeof r->first_surplus, "%s", name);
+        }
+}
+
+static void report_misfits(const Load *l)
+{
+    const char *file = l->w->files ? l->w->file[0].file.name : "no file";
+    size_t n = strlen(file);
+    char missing[230], misfit[250];
+    list_text(&l->missing, "missing", missing, sizeof missing);
+    list_text(&l->misfit, "of another shape or type", misfit, sizeof misfit);
+    status_fail(l->status, E_FORMAT, "%s%s: tensors: %s%s%s", n > 70 ? "..." : "", n > 70 ? file + n - 70 : file,
+                missing, *missing && *misfit ? "; " : "", misfit);
+}
+
+bool params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadReport *report, Status *s)
+{
+    Load l = { .w = w, .status = s };
+    LoadReport r = { .loaded = 0 };
+    size_t tensors = 0, batch = BATCH, mark = weights->used;
+    if (s->code != OK) return false;
+    for (int i = 0; i < w->files; i++) tensors += (size_t)w->file[i].entries;
+    walk_with(walk, model, batch_visit, &batch);
+    l.used = arena_take(&l.scratch, tensors);
+    l.batch = arena_take(&l.scratch, batch * sizeof(real));
+    if (!l.used || !l.batch) status_fail(s, E_MEMORY, "no memory to load weights");
+    else {
+        memset(l.used, 0, tensors);
+        walk_with(walk, model, check_visit, &l);
+        if (l.missing.count || l.misfit.count) report_misfits(&l);
+        else if (slab(walk, model, weights, &l.at, "weights", s)) walk_with(walk, model, read_visit, &l);
+    }
+    if (s->code == OK) report_surplus(&l, &r);
+    else {
+        walk_with(walk, model, forget_visit, NULL);
+        arena_release(weights, mark);
+    }
+    if (report) *report = r;
+    arena_free(&l.scratch);
+    return s->code == OK;
+}
+
+/* ---- saving -------------------------------------------------------------------------------------------- */
+
+typedef struct { SafeOut *out; int n; Dtype type; Arena *scratch; Status *status; } Save;
+
+static void describe_visit(Walk *w, Param *p, const char *name)
+{
+    Save *v = w->self;
+    size_t n = strlen(name) + 1;
+    char *copy = arena_take(v->scratch, n);
+    if (!copy) status_fail(v->status, E_MEMORY, "no memory to save weights");
+    else if (!p->v.x) status_fail(v->status, E_OPTION, "%s has no value to save", name);
+    if (v->status->code != OK) return;
+    SafeOut *o = &v->out[v->n++];
+    *o = (SafeOut){ .name = memcpy(copy, name, n), .type = v->type, .rank = p->rank, .from = p, .is_real = true };
+    memcpy(o->size, p->size, (size_t)p->rank * sizeof *p->size);
+}
+
+static bool put_param(SafeWriter *w, const Param *p, real *batch, Status *s)
+{
+    if (!permuted(p)) return safetensors_put(w, p->v.x, tensor_count(p->v), s);
+    size_t O = (size_t)p->size[0], row = tensor_count(p->v) / O, rows = row < BATCH ? BATCH / row : 1;
+    for (size_t o = 0; o < O; o += rows) {
+        if (rows > O - o) rows = O - o;
+        rows_to_file(batch, p->v.x + o * row, rows, p);
+        if (!safetensors_put(w, batch, rows * row, s)) return false;
+    }
+    return true;
+}
+
+bool params_save(WalkModel *walk, void *model, const char *path, Dtype type, Arena *scratch, Status *s)
+{
+    static const char *const meta[] = { "format", "pt" };                    /* without it other programs refuse the file */
+    SafeWriter w = { .out = { .fd = -1 } };
+    Save v = { .type = type, .scratch = scratch, .status = s };
+    size_t mark = scratch->used, batch = BATCH;
+    int tensors;
+    params_count(walk, model, &tensors);
+    walk_with(walk, model, batch_visit, &batch);
+    v.out = arena_take(scratch, (size_t)tensors * sizeof *v.out);
+    real *numbers = arena_take(scratch, batch * sizeof *numbers);
+    if (!v.out || !numbers) status_fail(s, E_MEMORY, "%s: no memory to save weights", path);
+    else walk_with(walk, model, describe_visit, &v);
+    bool ok = s->code == OK && safetensors_begin(&w, path, v.out, v.n, meta, 1, s);
+    for (int i = 0; i < v.n && ok; i++) ok = put_param(&w, v.out[i].from, numbers, s);
+    ok = ok && safetensors_finish(&w, s);
+    if (!ok) safetensors_abandon(&w);
+    arena_release(scratch, mark);
+    return ok;
+}
