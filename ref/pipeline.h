@@ -55,6 +55,9 @@ typedef struct {
     ScheduleConfig schedule;                              /* as the model's file says; may be changed before a run */
     Arena arena[3];                                       /* temp (and keep), step, run */
     Run run;                                              /* errors are in run.status; stop and user are the caller's */
+    size_t most_memory;
+    bool surplus_noted;                                   /* said once */
+    int prepared_W, prepared_H;                           /* convolution kernels are transformed for pictures of this size */
 } Pipeline;
 
 typedef struct {
@@ -62,11 +65,13 @@ typedef struct {
     const char *kernels;                                  /* name of a kernel table; NULL: the fastest that runs here */
     int  threads;                                         /* 0: as many as the process may use */
     bool blas;
-    size_t most_memory;                                   /* bytes of weights and working memory together; 0: no limit */
+    size_t most_memory;                                   /* bytes of weights and working memory together; 0: no limit.  Under a limit
+                                                           * kernels are not transformed ahead: last bits may differ */
 } PipelineSetup;
 
 /* Opens the folder and reads its scheduler; networks are loaded when first needed. */
 bool pipeline_open (Pipeline *p, const PipelineSetup *setup);
+bool pipeline_load (Pipeline *p, unsigned parts);         /* model_load, within the memory allowed */
 void pipeline_close(Pipeline *p);
 
 typedef struct {
@@ -74,7 +79,7 @@ typedef struct {
     int    steps;
     double scale, eta, rescale;
     int    W, H;                                          /* pixels, multiples of the autoencoder's factor; 0: the model's own size */
-    int    count;                                         /* pictures */
+    int    count;                                         /* pictures; 1 with a file of latents: as many as it holds */
     uint64_t seed;                                        /* picture k draws from seed + k */
     RandomKind rng;
     bool   shared;                                        /* one generator for the whole batch, as a single call */
