@@ -7,11 +7,14 @@
 #include "tensor/json.h"
 
 enum { UNET_LEVELS = 8 };
+/* Lists are per level, the finest first, but for up_attention: the up blocks in their order, the deepest level first. */
 typedef struct {
-    int  sample_size, in_channels, out_channels, levels;
-    int  channels[UNET_LEVELS], layers[UNET_LEVELS], heads[UNET_LEVELS], context[UNET_LEVELS], depth[UNET_LEVELS];
-    bool down_attention[UNET_LEVELS], up_attention[UNET_LEVELS], mid;
-    bool center_input, flip_sin_to_cos, linear_projection, only_cross_attention, scale_shift;
+    int  sample_size, in_channels, out_channels, levels;  /* sample_size 0: the file does not say */
+    int  channels[UNET_LEVELS], layers[UNET_LEVELS];
+    int  heads[UNET_LEVELS];                              /* "attention_head_dim": despite its name the number of heads */
+    int  context[UNET_LEVELS], depth[UNET_LEVELS];        /* width of the text; transformer blocks per transformer */
+    bool down_attention[UNET_LEVELS], up_attention[UNET_LEVELS], only_cross[UNET_LEVELS], mid;
+    bool center_input, flip_sin_to_cos, linear_projection, scale_shift;
     int  groups, conv_in_kernel, conv_out_kernel, downsample_padding;
     double freq_shift, eps, mid_scale;
 } UnetConfig;
@@ -21,6 +24,10 @@ struct Unet {
     UnetConfig config;
     Linear time1, time2;
     Steps steps;                                          /* conv_in ... conv_out */
+    int mid_end;                                          /* steps 0 .. mid_end-1 end with the middle block (or the deepest down block) */
+    bool float_waves;                                     /* the time embedding's sines in float32, as the reference library has them: off;
+                                                             only for comparing with data it made so */
+    int context;                                          /* width of the text; 0: no step reads one */
 };
 
 bool unet_config(UnetConfig *c, const Json *j, const char *file, Status *s);  /* E_FORMAT names the field and its legal range */
@@ -31,8 +38,9 @@ bool unet_prepare(Run *r, Unet *u, Arena *weights, int H, int W);
 
 typedef struct {
     StepsPass steps;
-    Tensor time, h1, a1, temb, silu_temb;
-    Tensor z, context;
+    Tensor waves, h1, a1, temb, silu_temb;                /* sines and cosines of t; linear_1's output; its silu */
+    Tensor context;
+    Shape z;                                              /* of the latent, NCHW */
 } UnetPass;
 
 /* z[N,Cin,H,W], t[N], context[N,T,D] -> eps[N,Cout,H,W].  Borders are NCHW.  eps may be empty: then the pass ends
@@ -43,6 +51,6 @@ void unet_forward (Run *r, const Unet *u, Tensor eps, UnetPass *p, Tensor z, con
  * dcontext (written) may be empty.  Parameter gradients are added to where they exist. */
 void unet_backward(Run *r, Unet *u, Tensor dz, Tensor dcontext, Tensor deps, UnetPass *p);
 
-typedef void SiteVisit(void *self, SiteKind kind, const char *path, Shape shape);    /* shape: network layout, one image */
+/* Every site in execution order, shapes for one image of this latent size; "time_embedding" comes first. */
 void unet_sites(const Unet *u, int H, int W, int tokens, SiteVisit *visit, void *self);
 #endif
