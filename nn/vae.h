@@ -13,8 +13,8 @@ typedef struct {
     double scaling_factor, shift_factor;
 } VaeConfig;
 
-typedef struct { VaeConfig config; Steps encoder, decoder; } Vae;
-typedef struct { StepsPass steps; Tensor in; } VaePass;
+typedef struct { VaeConfig config; Steps encoder, decoder; } Vae;     /* the 1x1 quant convolutions are the last and the first step */
+typedef struct { StepsPass steps; Shape in; } VaePass;   /* in: of the input, NCHW */
 
 bool vae_config(VaeConfig *c, const Json *j, const char *file, Status *s);
 bool vae_build (Vae *v, const VaeConfig *c, Arena *weights, Status *s);
@@ -22,7 +22,8 @@ void vae_walk  (void *vae, Walk *w);
 bool vae_prepare(Run *r, Vae *v, Arena *weights, int H, int W);               /* picture size */
 int  vae_factor(const VaeConfig *c);                                          /* picture pixels per latent pixel: 2^(levels-1) */
 
-/* image[N,3,H,W] -> moments[N,2L,h,w] (mean, then log variance, unclamped) */
+/* image[N,3,H,W] -> moments[N,2L,h,w] (mean, then log variance, unclamped); h = H / 2^(levels-1) rounded down at each level.
+ * moments or image may be empty when only taps want something; backward as in unet.h. */
 void vae_encode         (Run *r, const Vae *v, Tensor moments, VaePass *p, Tensor image, bool recompute);
 void vae_encode_backward(Run *r, Vae *v, Tensor dimage, Tensor dmoments, VaePass *p);
 void vae_decode         (Run *r, const Vae *v, Tensor image, VaePass *p, Tensor z, bool recompute);
@@ -30,7 +31,7 @@ void vae_decode_backward(Run *r, Vae *v, Tensor dz, Tensor dimage, VaePass *p);
 
 /* sample = mean + exp(clamp(logvar,-30,20)/2) noise; noise empty: the mode (mean).  mean, logvar (clamped), sample [N,L,h,w]; each may be empty. */
 void vae_posterior     (Run *r, Tensor sample, Tensor mean, Tensor logvar, Tensor moments, Tensor noise);
-void vae_posterior_back(Run *r, Tensor dmoments, Tensor dsample, Tensor moments, Tensor noise);
-/* Sites of the decoder and encoder, as in unet_sites. */
+void vae_posterior_back(Run *r, Tensor dmoments, Tensor dsample, Tensor moments, Tensor noise);  /* written; the clamp passes nothing outside */
+/* Sites of the encoder and then the decoder, as in unet_sites, for a picture of this size. */
 void vae_sites(const Vae *v, int H, int W, SiteVisit *visit, void *self);
 #endif
