@@ -79,6 +79,14 @@ static int utf8_length(const char *at, const char *end)
     return n;
 }
 
+bool utf8_valid(const char *text)
+{
+    const char *end = text + strlen(text);
+    for (int n; text < end; text += n)
+        if (!(n = utf8_length(text, end))) return false;
+    return true;
+}
+
 static void utf8_put(Parser *p, uint32_t c)
 {
     int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;

@@ -36,6 +36,7 @@ static bool describable(const char *path, const SafeOut *t, int n, Status *s)
     for (int i = 0; i < n && name; i++) {
         name[i] = t[i].name;
         if (strlen(t[i].name) > LONGEST_NAME) refuse(path, &t[i], "its name is longer than 1024 bytes", s);
+        if (!utf8_valid(t[i].name)) refuse(path, &t[i], "its name is not UTF-8", s);
         if (!strcmp(t[i].name, "__metadata__")) refuse(path, &t[i], "this name is reserved", s);
         if (t[i].rank < 0 || t[i].rank > 8) refuse(path, &t[i], "0 to 8 dimensions are possible", s);
         if (t[i].is_real && t[i].type > T_BF16) refuse(path, &t[i], "real numbers become F64, F32, F16 or BF16", s);
