@@ -50,7 +50,8 @@ $(BUILD)/f32/%.o: %.c | packages
 $(BUILD)/f64/%.o: %.c | packages
 	@mkdir -p $(@D)
 	$(CC) $(ALL) -DTILLER_F64 -c -o $@ $<
-$(BUILD)/f32/ref/image.o $(BUILD)/f64/ref/image.o: ALL += -isystem $(STB_DIR)
+STB = $(shell sed -n '1s,.*\(stb_image\) - v\([0-9.]*\).*,\1 \2,p' $(STB_DIR)/stb_image.h)
+$(BUILD)/f32/ref/image.o $(BUILD)/f64/ref/image.o: ALL += -isystem $(STB_DIR) -DTILLER_STB='"$(STB)"' -fwrapv
 
 ISA_avx2   = -mavx2 -mfma
 ISA_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
