@@ -2,6 +2,9 @@
 #include <string.h>
 #include "tensor/conv.h"
 #include "tensor/gemm.h"
+#include "tensor/product.h"
+#include "tensor/tiles.h"
+#include "tensor/winograd.h"
 
 /* As matrices: col[pixels, K] has, for every output pixel, the kh x kw x I numbers its kernel sees, and y = col w^T.
  * P output pixels, X to a row. */
@@ -37,27 +40,31 @@ static bool fits(Run *r, const char *who, Shape x, Shape w, Shape y, Conv2d c)
     return false;
 }
 
-static bool is_pointwise(Geometry g) { return g.K == g.I && g.stride == 1 && !g.before && g.P == g.H * g.W; }
+/* Piece k .. k + count of the rows of col for output pixels first + row ... of one image: what Product.fill wants. */
+typedef struct { const Geometry *g; const real *x; int first; } Pixels;
 
-/* Rows of col for `count` output pixels from `first` of one image. */
-static void gather(Geometry g, real *col, const real *x, int first, int count)
+static void gather_piece(const Geometry *g, real *to, const real *x, int i, int j, int k, int count)
 {
-    size_t run = (size_t)g.kw * (size_t)g.I;
-    for (int t = first; t < first + count; t++)
-        for (int p = 0; p < g.kh; p++, col += run) {
-            int i = t / g.X * g.stride + p - g.before, j = t % g.X * g.stride - g.before;
-            int left = most(0, -j), right = least(g.kw, g.W - j);
-            if (i < 0 || i >= g.H || left >= right) {
-                memset(col, 0, run * sizeof *col);
-                continue;
-            }
-            size_t from = (size_t)left * (size_t)g.I, to = (size_t)right * (size_t)g.I;
-            memset(col, 0, from * sizeof *col);
-            memcpy(col + from, x + (size_t)(i * g.W + j + left) * (size_t)g.I, (to - from) * sizeof *col);
-            memset(col + to, 0, (run - to) * sizeof *col);
-        }
+    for (int end = k + count; k < end; ) {
+        int tap = k / g->I, c = k % g->I, n = least(g->I - c, end - k);
+        int y = i + tap / g->kw, z = j + tap % g->kw;
+        bool inside = y >= 0 && y < g->H && z >= 0 && z < g->W;
+        if (inside) memcpy(to, x + ((size_t)y * (size_t)g->W + (size_t)z) * (size_t)g->I + c, (size_t)n * sizeof *to);
+        else memset(to, 0, (size_t)n * sizeof *to);
+        to += n;
+        k += n;
+    }
 }
 
+static void gather(const void *pixels, real *a, int row, int rows, int k, int count)
+{
+    const Pixels *p = pixels;
+    const Geometry *g = p->g;
+    for (int t = p->first + row; rows-- > 0; t++, a += PRODUCT_STRIDE)
+        gather_piece(g, a, p->x, t / g->X * g->stride - g->before, t % g->X * g->stride - g->before, k, count);
+}
+
+/* What the product is added to: bias, the sum wanted, or both. */
 static void ground(real *y, int ld, int rows, int columns, const real *b, const real *more)
 {
     for (int i = 0; i < rows; i++, y += ld, more += more ? ld : 0) {
@@ -67,71 +74,48 @@ static void ground(real *y, int ld, int rows, int columns, const real *b, const 
     }
 }
 
-/* The product of one tile: pixels t.. and output channels o.. of image n. */
-typedef struct { Geometry g; real *y; const real *w, *b, *add; } Job;
-
-static void tile(const Run *r, const Job *d, const real *col, int n, int t, int rows, int o, int columns)
+static void forward(Run *r, const Geometry *g, real *y, const real *x, const real *w, const real *b, const real *add)
 {
-    size_t at = ((size_t)n * (size_t)d->g.P + (size_t)t) * (size_t)d->g.O + (size_t)o;
-    ground(d->y + at, d->g.O, rows, columns, d->b ? d->b + o : NULL, d->add ? d->add + at : NULL);
-    gemm(r, false, true, rows, columns, d->g.K, 1, col, d->g.K, d->w + (size_t)o * (size_t)d->g.K, d->g.K,
-         d->b || d->add ? 1 : 0, d->y + at, d->g.O);
-}
+    int down = parts(g->P, 256), high = parts(g->P, down), across = down >= 8 ? 1 : least(parts(g->O, 128), parts(8, down));
+    int wide = parts(parts(g->O, across), TILE_WIDE) * TILE_WIDE;
+    size_t each = product_scratch(high);
+    real *scratch = scratch_take(r, each * (size_t)r->threads);
+    if (!scratch) return;
+    across = parts(g->O, wide);
 
-/* Large images: every task gathers its own pixels and makes all channels of them. */
-static void forward_by_pixels(Run *r, const Job *d, const real *x, int high)
-{
-    Geometry g = d->g;
-    size_t image = (size_t)g.H * (size_t)g.W * (size_t)g.I, each = (size_t)high * (size_t)g.K;
-    int down = parts(g.P, high);
-    Tensor col = is_pointwise(g) ? (Tensor){0} : temp(r, SHAPE(r->threads, high, g.K));
-    if (!run_ok(r)) return;
-
-    #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(r->threads)
-    for (int n = 0; n < g.N; n++)
-        for (int i = 0; i < down; i++) {
-            int t = i * high, rows = least(high, g.P - t);
-            const real *from = x + (size_t)n * image + (size_t)t * (size_t)g.I;
-            if (col.x) {
-                real *mine = col.x + (size_t)omp_get_thread_num() * each;
-                gather(g, mine, x + (size_t)n * image, t, rows);
-                from = mine;
+    #pragma omp parallel for collapse(3) schedule(dynamic) num_threads(r->threads)
+    for (int n = 0; n < g->N; n++)
+        for (int i = 0; i < down; i++)
+            for (int j = 0; j < across; j++) {
+                int t = i * high, o = j * wide;
+                size_t at = ((size_t)n * (size_t)g->P + (size_t)t) * (size_t)g->O + (size_t)o;
+                Pixels from = { g, x + (size_t)n * (size_t)g->H * (size_t)g->W * (size_t)g->I, t };
+                Product p = { least(high, g->P - t), least(wide, g->O - o), g->K, gather, &from,
+                              w + (size_t)o * (size_t)g->K, 1, g->K, y + at, g->O, b || add };
+                ground(p.c, g->O, p.rows, p.columns, b ? b + o : NULL, add ? add + at : NULL);
+                product(r, &p, scratch + (size_t)omp_get_thread_num() * each);
             }
-            tile(r, d, from, n, t, rows, 0, g.O);
-        }
 }
 
-/* Small images: the pixels of one image are gathered once, tasks are ranges of channels. */
-static void forward_by_channels(Run *r, const Job *d, const real *x, int wide)
+static bool use_winograd(Geometry g, Tensor u, Conv2d c)
 {
-    Geometry g = d->g;
-    Tensor col = temp(r, SHAPE(g.P, g.K));
-    if (!run_ok(r)) return;
-    int across = parts(g.O, wide);
-    for (int n = 0; n < g.N; n++) {
-        const real *image = x + (size_t)n * (size_t)g.H * (size_t)g.W * (size_t)g.I;
-        #pragma omp parallel for num_threads(r->threads)
-        for (int t = 0; t < g.P; t++) gather(g, col.x + (size_t)t * (size_t)g.K, image, t, 1);
-
-        #pragma omp parallel for schedule(dynamic) num_threads(r->threads)
-        for (int j = 0; j < across; j++)
-            tile(r, d, col.x, n, 0, g.P, j * wide, least(wide, g.O - j * wide));
-    }
+    return u.x && g.kh == 3 && g.kw == 3 && c.stride == 1 && c.before == 1 && c.after == 1 && winograd_pays(g.H, g.W, g.I, g.O);
 }
 
 void conv2d(Run *r, Tensor y, Tensor x, Tensor w, Tensor b, Tensor u, Tensor add, Conv2d c)
 {
-    (void)u;
     if (!run_ok(r) || !fits(r, "conv2d", x.s, w.s, y.s, c)) return;
-    if (!x.x || !y.x || !w.x || (b.x && tensor_count(b) != (size_t)w.s.d[0]) || (add.x && !shape_same(add.s, y.s))) {
-        run_fail(r, E_SHAPE, "conv2d: an empty tensor, or bias (%zu) or sum that do not fit %d channels", tensor_count(b), w.s.d[0]);
+    Geometry g = geometry(x.s, w.s, y.s, c);
+    bool fast = use_winograd(g, u, c);
+    if (!x.x || !y.x || (!w.x && !fast) || (b.x && tensor_count(b) != (size_t)g.O) || (add.x && !shape_same(add.s, y.s)) ||
+        (fast && !shape_same(u.s, winograd_shape(w.s)))) {
+        run_fail(r, E_SHAPE, "conv2d: an empty tensor, or bias (%zu) or sum that do not fit %d channels", tensor_count(b), g.O);
         return;
     }
-    Job d = { geometry(x.s, w.s, y.s, c), y.x, w.x, b.x, add.x };
     size_t mark = r->temp->used;
     gemm_begin(r);
-    if (d.g.P > 256) forward_by_pixels(r, &d, x.x, 128);
-    else forward_by_channels(r, &d, x.x, most(16, parts(d.g.O, 16)));
+    if (fast) winograd(r, y, x, u, b, add, false);
+    else forward(r, &g, y.x, x.x, w.x, b.x, add.x);
     arena_release(r->temp, mark);
 }
 
@@ -151,25 +135,29 @@ static void scatter(Geometry g, real *dx, const real *dcol, int first, int count
     }
 }
 
+/* dcol = dy w for `high` output rows at a time, then every input row collects its share. */
 static void input_back(Run *r, Geometry g, real *dx, const real *dy, const real *w)
 {
-    size_t row = (size_t)g.X * (size_t)g.K, image = (size_t)g.H * (size_t)g.W * (size_t)g.I;
-    int high = most(1, least(g.Y, (int)(((size_t)1 << 22) / row)));       /* output rows at a time: 16 MB of floats */
-    int wide = most(64, parts(g.K, 8)), across = parts(g.K, wide);
+    size_t row = (size_t)g.X * (size_t)g.K, image = (size_t)g.H * (size_t)g.W * (size_t)g.I, each = product_scratch(256);
+    int high = most(1, least(g.Y, (int)(((size_t)1 << 22) / row)));       /* 16 MB of floats */
+    int wide = parts(parts(g.K, 8), TILE_WIDE) * TILE_WIDE, across = parts(g.K, wide);
     Tensor dcol = temp(r, SHAPE(high, g.X, g.K));
-    if (!run_ok(r)) return;
+    real *scratch = scratch_take(r, each * (size_t)r->threads);
+    if (!scratch) return;
     memset(dx, 0, (size_t)g.N * image * sizeof *dx);
     for (int n = 0; n < g.N; n++)
         for (int y = 0; y < g.Y; y += high) {
             int count = least(high, g.Y - y), rows = count * g.X, down = parts(rows, 256);
-            const real *from = dy + ((size_t)n * (size_t)g.P + (size_t)(y * g.X)) * (size_t)g.O;
+            const Matrix from = { dy + ((size_t)n * (size_t)g.P + (size_t)(y * g.X)) * (size_t)g.O, g.O, 1, 1 };
 
             #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(r->threads)
             for (int i = 0; i < down; i++)
-                for (int j = 0; j < across; j++)
-                    gemm(r, false, false, least(256, rows - i * 256), least(wide, g.K - j * wide), g.O, 1,
-                         from + (size_t)i * 256 * (size_t)g.O, g.O, w + j * wide, g.K, 0,
-                         dcol.x + (size_t)i * 256 * (size_t)g.K + j * wide, g.K);
+                for (int j = 0; j < across; j++) {
+                    Matrix a = { from.x + (size_t)i * 256 * (size_t)g.O, g.O, 1, 1 };
+                    Product p = { least(256, rows - i * 256), least(wide, g.K - j * wide), g.O, matrix_fill, &a, w + j * wide, g.K, 1,
+                                  dcol.x + (size_t)i * 256 * (size_t)g.K + j * wide, g.K, false };
+                    product(r, &p, scratch + (size_t)omp_get_thread_num() * each);
+                }
 
             #pragma omp parallel for num_threads(r->threads)
             for (int i = 0; i < g.H; i++) scatter(g, dx + (size_t)n * image, dcol.x, y, count, i);
@@ -180,47 +168,46 @@ static void weights_back(Run *r, Geometry g, real *dw, const real *dy, const rea
 {
     size_t image = (size_t)g.H * (size_t)g.W * (size_t)g.I;
     int high = most(16, least(g.P, (int)(((size_t)1 << 21) / (size_t)g.K)));             /* pixels at a time */
-    int wide = most(16, parts(g.O, 16)), across = parts(g.O, wide);
+    int tall = least(56, parts(g.O, 8)), tasks = parts(g.O, tall);
+    size_t each = product_scratch(tall);
     Tensor col = temp(r, SHAPE(high, g.K));
-    if (!run_ok(r)) return;
+    real *scratch = scratch_take(r, each * (size_t)r->threads);
+    if (!scratch) return;
     for (int n = 0; n < g.N; n++)
         for (int t = 0; t < g.P; t += high) {
             int count = least(high, g.P - t);
             #pragma omp parallel for num_threads(r->threads)
-            for (int i = 0; i < count; i++) gather(g, col.x + (size_t)i * (size_t)g.K, x + (size_t)n * image, t + i, 1);
+            for (int i = t; i < t + count; i++)
+                gather_piece(&g, col.x + (size_t)(i - t) * (size_t)g.K, x + (size_t)n * image, i / g.X * g.stride - g.before,
+                             i % g.X * g.stride - g.before, 0, g.K);
 
             #pragma omp parallel for schedule(dynamic) num_threads(r->threads)
-            for (int j = 0; j < across; j++)
-                gemm(r, true, false, least(wide, g.O - j * wide), g.K, count, 1,
-                     dy + ((size_t)n * (size_t)g.P + (size_t)t) * (size_t)g.O + j * wide, g.O, col.x, g.K, 1,
-                     dw + (size_t)(j * wide) * (size_t)g.K, g.K);
+            for (int i = 0; i < tasks; i++) {
+                int o = i * tall;
+                Matrix a = { dy + ((size_t)n * (size_t)g.P + (size_t)t) * (size_t)g.O + o, 1, g.O, 1 };
+                Product p = { least(tall, g.O - o), g.K, count, matrix_fill, &a, col.x, g.K, 1, dw + (size_t)o * (size_t)g.K, g.K, true };
+                product(r, &p, scratch + (size_t)omp_get_thread_num() * each);
+            }
         }
 }
 
 void conv2d_back(Run *r, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w, Tensor u, Conv2d c)
 {
-    (void)u;
-    Shape xs = dx.x ? dx.s : x.s, ws = w.x ? w.s : dw.x ? dw.s : w.s;
+    Shape xs = dx.x ? dx.s : x.s, ws = shape_count(w.s) ? w.s : dw.s;
     if (!run_ok(r) || !fits(r, "conv2d_back", xs, ws, dy.s, c)) return;
-    if (!dy.x || (dx.x && !w.x) || (dw.x && (!x.x || !shape_same(dw.s, ws) || !shape_same(x.s, xs))) ||
-        (db.x && tensor_count(db) != (size_t)ws.d[0])) {
+    Geometry g = geometry(xs, ws, dy.s, c);
+    bool fast = use_winograd(g, u, c);
+    if (!dy.x || (dx.x && !w.x && !fast) || (dw.x && (!x.x || !shape_same(dw.s, ws) || !shape_same(x.s, xs))) ||
+        (db.x && tensor_count(db) != (size_t)g.O) || (fast && !shape_same(u.s, winograd_shape(ws)))) {
         run_fail(r, E_SHAPE, "conv2d_back: an empty tensor, or gradients that do not fit w[%d,%d,%d,%d]", ws.d[0], ws.d[1], ws.d[2], ws.d[3]);
         return;
     }
-    Geometry g = geometry(xs, ws, dy.s, c);
     size_t mark = r->temp->used;
     gemm_begin(r);
-    if (dx.x) input_back(r, g, dx.x, dy.x, w.x);
+    if (dx.x && fast) winograd(r, dx, dy, u, (Tensor){0}, (Tensor){0}, true);
+    else if (dx.x) input_back(r, g, dx.x, dy.x, w.x);
     arena_release(r->temp, mark);
     if (dw.x) weights_back(r, g, dw.x, dy.x, x.x);
     arena_release(r->temp, mark);
     if (db.x) columns_sum(r, db.x, dy.x, (size_t)g.N * (size_t)g.P, g.O);
 }
-
-bool winograd_pays(int H, int W, int I, int O)
-{
-    (void)H, (void)W, (void)I, (void)O;
-    return false;
-}
-
-Shape winograd_shape(Shape w) { return SHAPE(4, 4, w.d[0], w.d[3]); }

@@ -1,84 +1,75 @@
+#include <omp.h>
 #include <string.h>
 #include "tensor/gemm.h"
+#include "tensor/product.h"
+#include "tensor/tiles.h"
+
+static int parts(int n, int size) { return (n + size - 1) / size; }
+static int least(int a, int b) { return a < b ? a : b; }
 
 #ifdef TILLER_BLAS
 #include <cblas.h>
+#ifdef TILLER_F64
+#define BLAS_PRODUCT cblas_dgemm
+#else
+#define BLAS_PRODUCT cblas_sgemm
+#endif
 #pragma weak openblas_set_num_threads
 #pragma weak openblas_get_config
 extern void openblas_set_num_threads(int threads);
 extern char *openblas_get_config(void);
 
-static bool blas(bool ta, bool tb, int M, int N, int K, real alpha, const real *A, int lda,
-                 const real *B, int ldb, real beta, real *C, int ldc)
+void gemm_blas(bool tb, int M, int N, int K, const real *A, int lda, const real *B, int ldb, bool add, real *C, int ldc)
 {
-#ifdef TILLER_F64
-    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
-#else
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-                M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
-#endif
-    return true;
+    BLAS_PRODUCT(CblasRowMajor, CblasNoTrans, tb ? CblasTrans : CblasNoTrans, M, N, K, 1, A, lda, B, ldb, add ? 1 : 0, C, ldc);
 }
 
 void gemm_begin(const Run *r)
 {
-    if (r->blas && openblas_set_num_threads) openblas_set_num_threads(1);
+    if (product_needs_blas(r) && openblas_set_num_threads) openblas_set_num_threads(1);
 }
 
 const char *gemm_name(void) { return openblas_get_config ? openblas_get_config() : "cblas"; }
+bool gemm_has_blas(void) { return true; }
 #else
-static bool blas(bool ta, bool tb, int M, int N, int K, real alpha, const real *A, int lda,
-                 const real *B, int ldb, real beta, real *C, int ldc)
+void gemm_blas(bool tb, int M, int N, int K, const real *A, int lda, const real *B, int ldb, bool add, real *C, int ldc)
 {
-    (void)ta, (void)tb, (void)M, (void)N, (void)K, (void)alpha, (void)A, (void)lda;
-    (void)B, (void)ldb, (void)beta, (void)C, (void)ldc;
-    return false;
+    (void)tb, (void)M, (void)N, (void)K, (void)A, (void)lda, (void)B, (void)ldb, (void)add, (void)C, (void)ldc;
 }
 void gemm_begin(const Run *r) { (void)r; }
 const char *gemm_name(void) { return "own"; }
+bool gemm_has_blas(void) { return false; }
 #endif
 
-enum { STRIP = 32 };                                      /* columns summed side by side in own products */
-
-static void own(bool ta, bool tb, int M, int N, int K, real alpha, const real *A, int lda,
-                const real *B, int ldb, real beta, real *C, int ldc)
-{
-    size_t a_row = ta ? 1 : (size_t)lda, a_k = ta ? (size_t)lda : 1;
-    size_t b_k = tb ? 1 : (size_t)ldb, b_col = tb ? (size_t)ldb : 1;
-    for (int j = 0; j < N; j += STRIP)
-        for (int i = 0; i < M; i++) {
-            int n = N - j < STRIP ? N - j : STRIP;
-            acc sum[STRIP] = {0};
-            const real *a = A + (size_t)i * a_row, *b = B + (size_t)j * b_col;
-            for (int k = 0; k < K; k++, a += a_k, b += b_k)
-                for (int l = 0; l < n; l++) sum[l] += (acc)*a * (acc)b[(size_t)l * b_col];
-            real *c = C + (size_t)i * (size_t)ldc + j;
-            for (int l = 0; l < n; l++)
-                c[l] = (real)((acc)alpha * sum[l] + (beta == 0 ? 0 : (acc)beta * (acc)c[l]));
-        }
-}
-
+/* Blocks of rows keep the scratch on the stack small. */
 void gemm(const Run *r, bool ta, bool tb, int M, int N, int K, real alpha, const real *A, int lda,
           const real *B, int ldb, real beta, real *C, int ldc)
 {
-    if (M < 1 || N < 1) return;
-    if (r->blas && blas(ta, tb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc)) return;
-    own(ta, tb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+    enum { ROWS = 42 };
+    real scratch[ROWS * PRODUCT_STRIDE + PRODUCT_DEEP * TILE_WIDE];
+    Matrix a = { A, ta ? 1 : lda, ta ? lda : 1, alpha };
+    Product p = { .columns = N, .K = K, .fill = matrix_fill, .self = &a, .b = B, .bk = tb ? 1 : ldb, .bj = tb ? ldb : 1,
+                  .ldc = ldc, .add = beta != 0 };
+    for (int i = 0; i < M && N > 0; i += ROWS) {
+        a.x = A + i * a.row;
+        p.rows = least(ROWS, M - i);
+        p.c = C + (ptrdiff_t)i * ldc;
+        for (int k = 0; k < p.rows && (beta != 1 || K < 1); k++)
+            for (int j = 0; j < N; j++) p.c[(ptrdiff_t)k * ldc + j] = beta == 0 ? 0 : beta * p.c[(ptrdiff_t)k * ldc + j];
+        product(r, &p, scratch);
+    }
 }
 
 /* A linear layer as the products of one image: T rows, I -> O; tasks are rows x columns of it. */
 typedef struct { int N, T, I, O; } Sizes;
 typedef struct { int rows, columns, across, down; } Cut;
 
-static int parts(int n, int size) { return (n + size - 1) / size; }
-static int least(int a, int b) { return a < b ? a : b; }
-
 static Cut cut(int T, int O)
 {
-    Cut c = { T <= 256 ? T : 256, O, 1, 1 };
-    if (T < 1024) c.columns = O <= 128 ? O : T < 128 ? 160 : 320;
-    c.down = parts(T, c.rows);
+    Cut c = { .down = parts(T, 256) };
+    c.rows = parts(T, c.down);
+    c.across = c.down >= 8 ? 1 : least(parts(O, 128), parts(8, c.down));
+    c.columns = parts(parts(O, c.across), TILE_WIDE) * TILE_WIDE;
     c.across = parts(O, c.columns);
     return c;
 }
@@ -109,6 +100,30 @@ static void ground(real *y, int ld, int rows, int columns, const real *b, bool a
     }
 }
 
+/* y[N,T,O] (+)= x[N,T,I] B[I,O] + b, with B[i,o] = w[i bk + o bj]. */
+static void products(Run *r, real *y, const real *x, const real *w, Tensor b, bool add, int N, int T, int I, int O, ptrdiff_t bk, ptrdiff_t bj)
+{
+    Cut c = cut(T, O);
+    size_t mark = r->temp->used, each = product_scratch(c.rows);
+    real *scratch = scratch_take(r, each * (size_t)r->threads);
+    if (!scratch) return;
+    gemm_begin(r);
+
+    #pragma omp parallel for collapse(3) schedule(dynamic) num_threads(r->threads)
+    for (int n = 0; n < N; n++)
+        for (int i = 0; i < c.down; i++)
+            for (int j = 0; j < c.across; j++) {
+                int t = i * c.rows, o = j * c.columns;
+                size_t row = (size_t)n * (size_t)T + (size_t)t;
+                Matrix a = { x + row * (size_t)I, I, 1, 1 };
+                Product p = { least(c.rows, T - t), least(c.columns, O - o), I, matrix_fill, &a, w + o * bj, bk, bj,
+                              y + row * (size_t)O + o, O, add || b.x };
+                ground(p.c, O, p.rows, p.columns, b.x ? b.x + o : NULL, add);
+                product(r, &p, scratch + (size_t)omp_get_thread_num() * each);
+            }
+    arena_release(r->temp, mark);
+}
+
 void linear(Run *r, Tensor y, Tensor x, Tensor w, Tensor b, bool add)
 {
     Sizes s;
@@ -117,26 +132,13 @@ void linear(Run *r, Tensor y, Tensor x, Tensor w, Tensor b, bool add)
         run_fail(r, E_SHAPE, "linear: bias of %zu numbers for %d outputs, or an empty tensor", tensor_count(b), s.O);
         return;
     }
-    Cut c = cut(s.T, s.O);
-    gemm_begin(r);
-
-    #pragma omp parallel for collapse(3) schedule(dynamic) num_threads(r->threads)
-    for (int n = 0; n < s.N; n++)
-        for (int i = 0; i < c.down; i++)
-            for (int j = 0; j < c.across; j++) {
-                int t = i * c.rows, o = j * c.columns;
-                int rows = least(c.rows, s.T - t), columns = least(c.columns, s.O - o);
-                size_t row = (size_t)n * (size_t)s.T + (size_t)t;
-                real *to = y.x + row * (size_t)s.O + o;
-                ground(to, s.O, rows, columns, b.x ? b.x + o : NULL, add);
-                gemm(r, false, true, rows, columns, s.I, 1, x.x + row * (size_t)s.I, s.I,
-                     w.x + (size_t)o * (size_t)s.I, s.I, add || b.x ? 1 : 0, to, s.O);
-            }
+    products(r, y.x, x.x, w.x, b, add, s.N, s.T, s.I, s.O, 1, s.I);
 }
 
 /* out[columns] += the sum of x[rows, columns] over its rows. */
 void columns_sum(Run *r, real *out, const real *x, size_t rows, int columns)
 {
+    enum { STRIP = 32 };
     int tasks = parts(columns, STRIP);
     #pragma omp parallel for num_threads(r->threads)
     for (int t = 0; t < tasks; t++) {
@@ -150,15 +152,21 @@ void columns_sum(Run *r, real *out, const real *x, size_t rows, int columns)
 
 static void linear_dw(Run *r, Tensor dw, Tensor dy, Tensor x, Sizes s)
 {
-    int high = s.O <= 64 ? s.O : 64, tasks = parts(s.O, high);
+    int high = least(s.O, 56), tasks = parts(s.O, high);
+    size_t mark = r->temp->used, each = product_scratch(high);
+    real *scratch = scratch_take(r, each * (size_t)r->threads);
+    if (!scratch) return;
     #pragma omp parallel for schedule(dynamic) num_threads(r->threads)
     for (int i = 0; i < tasks; i++)
         for (int n = 0; n < s.N; n++) {
             size_t row = (size_t)n * (size_t)s.T;
             int o = i * high;
-            gemm(r, true, false, least(high, s.O - o), s.I, s.T, 1, dy.x + row * (size_t)s.O + o, s.O,
-                 x.x + row * (size_t)s.I, s.I, 1, dw.x + (size_t)o * (size_t)s.I, s.I);
+            Matrix a = { dy.x + row * (size_t)s.O + o, 1, s.O, 1 };
+            Product p = { least(high, s.O - o), s.I, s.T, matrix_fill, &a, x.x + row * (size_t)s.I, s.I, 1,
+                          dw.x + (size_t)o * (size_t)s.I, s.I, true };
+            product(r, &p, scratch + (size_t)omp_get_thread_num() * each);
         }
+    arena_release(r->temp, mark);
 }
 
 void linear_back(Run *r, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w)
@@ -171,19 +179,8 @@ void linear_back(Run *r, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, T
         run_fail(r, E_SHAPE, "linear_back: gradients do not fit %d rows, %d -> %d", s.T, s.I, s.O);
         return;
     }
-    Cut c = cut(s.T, s.I);
     gemm_begin(r);
     if (dw.x) linear_dw(r, dw, dy, x, s);
     if (db.x) columns_sum(r, db.x, dy.x, (size_t)s.N * (size_t)s.T, s.O);
-    if (!dx.x) return;
-
-    #pragma omp parallel for collapse(3) schedule(dynamic) num_threads(r->threads)
-    for (int n = 0; n < s.N; n++)
-        for (int i = 0; i < c.down; i++)
-            for (int j = 0; j < c.across; j++) {
-                int t = i * c.rows, k = j * c.columns;
-                size_t row = (size_t)n * (size_t)s.T + (size_t)t;
-                gemm(r, false, false, least(c.rows, s.T - t), least(c.columns, s.I - k), s.O, 1, dy.x + row * (size_t)s.O, s.O,
-                     w.x + k, s.I, 0, dx.x + row * (size_t)s.I + k, s.I);
-            }
+    if (dx.x) products(r, dx.x, dy.x, w.x, (Tensor){0}, false, s.N, s.T, s.O, s.I, s.I, 1);
 }

@@ -16,9 +16,12 @@ void linear(Run *r, Tensor y, Tensor x, Tensor w, Tensor b, bool add);
 /* dx = dy w (written);  dw += dy^T x;  db += sum dy.  Any of dx, dw, db may be empty.  x is read only for dw. */
 void linear_back(Run *r, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
 
-/* For operations built on gemm: call gemm_begin before the parallel region whose tasks call gemm. */
-void gemm_begin(const Run *r);
-void columns_sum(Run *r, real *out, const real *x, size_t rows, int columns);        /* out[columns] += sum of the rows of x */
+/* For operations built on products: */
+void  gemm_begin(const Run *r);                           /* before a parallel region whose tasks multiply */
+void  gemm_blas(bool tb, int M, int N, int K, const real *A, int lda, const real *B, int ldb, bool add, real *C, int ldc);
+void  columns_sum(Run *r, real *out, const real *x, size_t rows, int columns);       /* out[columns] += sum of the rows of x */
 
+
+bool gemm_has_blas(void);
 const char *gemm_name(void);                              /* what BLAS this is, for `tiller info` */
 #endif
