@@ -5,8 +5,9 @@
  * Accuracy against exact values, in units of the last place of a float (ulp), held by tests/kernels.c over a dense
  * sweep of floats: exp 2, silu 5, gelu 6, quick_gelu 5 + |1.702 x|.  Slopes, which cross zero: 1e-6 absolute.
  * Below 1e-36 silu and quick_gelu may give 0. */
-#include "tensor/kernels.h"
+#include "tensor/tiles.h"
 #include SIMD
+#include "tensor/simd_exp.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -31,22 +32,6 @@ INLINE V flush(V part, int i, acc *total)
 
 INLINE V v_neg(V x)  { return v_sub(v_set(0), x); }
 INLINE V v_size(V x) { return v_max(v_neg(x), x); }
-
-/* x = n ln 2 + r,  |r| <= ln 2 / 2;  e^x = 2^n e^r, and e^r by its series to r^7: remainder 5e-9. */
-INLINE V v_exp(V x)
-{
-    x = v_max(v_set(-105), v_min(v_set(90), x));          /* beyond: 0 and infinity; NaN passes */
-    V n = v_round(v_mul(x, v_set(1.44269504f)));
-    V r = v_fma(n, v_set(1.90465430e-9f), v_fma(n, v_set(-0.693147182f), x));
-    V p = v_fma(v_set(1.0f / 5040), r, v_set(1.0f / 720));
-    p = v_fma(p, r, v_set(1.0f / 120));
-    p = v_fma(p, r, v_set(1.0f / 24));
-    p = v_fma(p, r, v_set(1.0f / 6));
-    p = v_fma(p, r, v_set(0.5f));
-    p = v_fma(p, r, v_set(1));
-    p = v_fma(p, r, v_set(1));
-    return v_scale2(p, n);
-}
 
 /* x sigmoid(k x) */
 INLINE V v_swish(V k, V x) { return v_div(x, v_add(v_set(1), v_exp(v_neg(v_mul(k, x))))); }
@@ -364,6 +349,7 @@ static void widen_bf16(int n, real *y, const uint16_t *x) { widen(n, y, x, v_bf1
 
 const Kernels SIMD_TABLE = {
     .name = SIMD_NAME,
+    .tiles = &SIMD_TILES,
     .add = add, .axpy = axpy, .affine = affine, .blend = blend, .multiply = multiply, .dot = dot,
     .act = { silu, gelu, quick_gelu },
     .act_back = { silu_back, gelu_back, quick_gelu_back },

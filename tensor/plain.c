@@ -1,5 +1,5 @@
 /* plain.c -- the meaning of every kernel.  Sums and transcendental functions are taken in double. */
-#include "tensor/kernels.h"
+#include "tensor/tiles.h"
 
 static void add(int n, real *y, const real *x)
 {
@@ -251,6 +251,7 @@ static void widen_bf16(int n, real *y, const uint16_t *x)
 
 const Kernels kernels_plain = {
     .name = "plain",
+    .tiles = &tiles_plain,
     .add = add, .axpy = axpy, .affine = affine, .blend = blend, .multiply = multiply, .dot = dot,
     .act = { silu, gelu, quick_gelu },
     .act_back = { silu_back, gelu_back, quick_gelu_back },

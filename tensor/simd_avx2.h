@@ -7,6 +7,7 @@ typedef __m256 V;
 enum { LANES = 8 };
 #define SIMD_NAME  "avx2"
 #define SIMD_TABLE kernels_avx2
+#define SIMD_TILES tiles_avx2
 
 static inline __m256i v_mask(int k)                       /* all ones in the first k lanes */
 {
@@ -67,5 +68,25 @@ static inline V v_f16(const uint16_t *p)
     V value = _mm256_mul_ps(_mm256_castsi256_ps(size), _mm256_set1_ps(0x1p112f));
     V other = _mm256_castsi256_ps(_mm256_or_si256(size, _mm256_set1_epi32(0x7f800000)));
     return _mm256_or_ps(_mm256_castsi256_ps(sign), _mm256_blendv_ps(value, other, _mm256_castsi256_ps(special)));
+}
+
+static inline void v_turn(V r[8])                         /* a square of numbers, transposed */
+{
+    __m256d t[8];
+    V u[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i]     = _mm256_castps_pd(_mm256_unpacklo_ps(r[i], r[i + 1]));
+        t[i + 1] = _mm256_castps_pd(_mm256_unpackhi_ps(r[i], r[i + 1]));
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i]     = _mm256_castpd_ps(_mm256_unpacklo_pd(t[i],     t[i + 2]));
+        u[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(t[i],     t[i + 2]));
+        u[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(t[i + 1], t[i + 3]));
+        u[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(t[i + 1], t[i + 3]));
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i]     = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
 }
 #endif

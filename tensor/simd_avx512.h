@@ -7,6 +7,7 @@ typedef __m512 V;
 enum { LANES = 16 };
 #define SIMD_NAME  "avx512"
 #define SIMD_TABLE kernels_avx512
+#define SIMD_TILES tiles_avx512
 
 static inline __mmask16 v_mask(int k)             { return (__mmask16)((1u << k) - 1); }        /* the first k lanes, k <= 16 */
 
@@ -32,4 +33,28 @@ static inline float v_highest(V a)                { return _mm512_reduce_max_ps(
 static inline __m256i v_halves(const uint16_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline V    v_bf16 (const uint16_t *p)     { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v_halves(p)), 16)); }
 static inline V    v_f16  (const uint16_t *p)     { return _mm512_cvtph_ps(v_halves(p)); }
+
+static inline void v_turn(V r[16])                        /* a square of numbers, transposed */
+{
+    __m512d t[16];
+    V u[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i]     = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
+        t[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
+    }
+    for (int i = 0; i < 16; i += 4) {
+        u[i]     = _mm512_castpd_ps(_mm512_unpacklo_pd(t[i],     t[i + 2]));
+        u[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(t[i],     t[i + 2]));
+        u[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(t[i + 1], t[i + 3]));
+        u[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(t[i + 1], t[i + 3]));
+    }
+    for (int i = 0; i < 4; i++) {
+        V a = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88), b = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88);
+        V c = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xdd), d = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xdd);
+        r[i]      = _mm512_shuffle_f32x4(a, b, 0x88);
+        r[i + 4]  = _mm512_shuffle_f32x4(c, d, 0x88);
+        r[i + 8]  = _mm512_shuffle_f32x4(a, b, 0xdd);
+        r[i + 12] = _mm512_shuffle_f32x4(c, d, 0xdd);
+    }
+}
 #endif

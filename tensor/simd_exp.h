@@ -1,4 +1,4 @@
-/* simd_exp.h -- e^x on the registers of the simd header included before; 2 ulp. */
+/* simd_exp.h -- e^x on the registers of the simd header included before it; 2 ulp. */
 #ifndef TENSOR_SIMD_EXP_H
 #define TENSOR_SIMD_EXP_H
 

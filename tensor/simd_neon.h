@@ -7,6 +7,7 @@ typedef float32x4_t V;
 enum { LANES = 4 };
 #define SIMD_NAME  "neon"
 #define SIMD_TABLE kernels_neon
+#define SIMD_TILES tiles_neon
 
 static inline uint32x4_t v_mask(int k)                    /* all ones in the first k lanes */
 {
@@ -54,4 +55,14 @@ static inline float v_sum    (V a)                { return vaddvq_f32(a); }
 static inline float v_highest(V a)                { return vmaxvq_f32(a); }
 static inline V    v_bf16 (const uint16_t *p)     { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline V    v_f16  (const uint16_t *p)     { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+
+static inline void v_turn(V r[4])                         /* a square of numbers, transposed */
+{
+    float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
+    float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])), d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
+    r[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
+    r[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+    r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
+    r[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
+}
 #endif
