@@ -56,7 +56,6 @@ typedef struct {
     Arena arena[3];                                       /* temp (and keep), step, run */
     Run run;                                              /* errors are in run.status; stop and user are the caller's */
     size_t most_memory;
-    bool surplus_noted;                                   /* said once */
     int prepared_W, prepared_H;                           /* convolution kernels are transformed for pictures of this size */
 } Pipeline;
 
@@ -104,7 +103,8 @@ bool pipeline_generate(Pipeline *p, const PipelineRequest *q, const PipelineHook
 
 /* The rows of text the UNet reads: context [n,T,D] in the pipeline's run arena.  dropped[n]: tokens beyond the model's length. */
 Tensor pipeline_text(Pipeline *p, const char *const *prompts, int n, int *dropped);
-/* The latents of a file, key `latents`, in the run arena; channels must be the model's. */
+/* The latents of a file, key `latents`, in the run arena as [N,C,h,w].  Their channels must be those of the UNet, or else of
+ * the autoencoder, where one is loaded. */
 Tensor pipeline_latents(Pipeline *p, const char *file);
 /* rgb [H,W,3] -> latents [1,C,h,w] in the run arena, scaled as the UNet reads them.  g NULL: the mode of the posterior. */
 Tensor pipeline_encode(Pipeline *p, const uint8_t *rgb, int W, int H, Random *g);
