@@ -72,8 +72,8 @@ void product(const Run *r, const Product *p, real *scratch)
         bool add = p->add || k > 0;
         p->fill(p->self, a, 0, p->rows, k, count);
         if (!product_needs_blas(r)) chunk_by_tiles(r->k->tiles, p, a, panel, k, count, add);
-        else if (p->bj == 1)
-            gemm_blas(false, p->rows, p->columns, count, a, PRODUCT_STRIDE, p->b + k * p->bk, (int)p->bk, add, p->c, (int)p->ldc);
+        else if (p->bj == 1)                              /* both strides are 1 when K is: then any row stride will do */
+            gemm_blas(false, p->rows, p->columns, count, a, PRODUCT_STRIDE, p->b + k * p->bk, p->bk < p->columns ? p->columns : (int)p->bk, add, p->c, (int)p->ldc);
         else
             gemm_blas(true, p->rows, p->columns, count, a, PRODUCT_STRIDE, p->b + k, (int)p->bj, add, p->c, (int)p->ldc);
     }
