@@ -1,9 +1,13 @@
-/* clip.h -- CLIP's two towers, forward and backward. */
+/* clip.h -- CLIP's two towers, forward and backward.
+ *
+ *     text:   x = tokens[ids] + positions;      z = blocks(x), causal;   last = LN(z);   pooled = last[end];   embeds = pooled W^T
+ *     image:  x = LN([class, patches] + positions);   last = blocks(x);   pooled = LN(last[0]);                embeds = pooled W^T
+ *
+ * Sites (SITE_FEATURE [N,T,D], and those of attention): text_model.encoder.layers.N, vision_model.encoder.layers.N, and their
+ * ".self_attn"; hidden state N + 1 of the reference is the output of layer N, before the final norm. */
 #ifndef NN_CLIP_H
 #define NN_CLIP_H
-#include "nn/param.h"
 #include "nn/transformer.h"
-#include "nn/unet.h"
 #include "tensor/json.h"
 
 typedef struct {
@@ -16,19 +20,24 @@ typedef struct { int width, mlp, heads, layers, image, patch, channels, projecti
 
 typedef struct {
     ClipTextConfig config;
-    Param tokens, positions, projection;
+    Param tokens, positions;
     Transformer body;
     Norm final;
+    Linear projection;
 } ClipText;
 typedef struct {
     ClipImageConfig config;
-    Param class_token, patch, positions, projection;
+    Param class_token, positions;
+    Conv patch;                                           /* no bias; kernel = stride */
     Norm before, after;
     Transformer body;
+    Linear projection;
 } ClipImage;
 typedef struct { ClipText text; ClipImage image; Param logit_scale; } Clip;   /* a whole CLIPModel */
 
-bool clip_text_config (ClipTextConfig *c,  const Json *j, const char *file, Status *s);      /* a CLIPTextModel's config, or a CLIPModel's text_config */
+/* A tower's own config.json, or a whole CLIPModel's, whose text_config or vision_config is then read.  A tower on its own has a
+ * projection when "architectures" says ...WithProjection.  Missing fields take the reference's defaults. */
+bool clip_text_config (ClipTextConfig *c,  const Json *j, const char *file, Status *s);
 bool clip_image_config(ClipImageConfig *c, const Json *j, const char *file, Status *s);
 bool clip_text_build (ClipText *m,  const ClipTextConfig *c,  Arena *weights, Status *s);
 bool clip_image_build(ClipImage *m, const ClipImageConfig *c, Arena *weights, Status *s);
@@ -37,20 +46,26 @@ void clip_text_walk(void *m, Walk *w);                    /* names begin with te
 void clip_image_walk(void *m, Walk *w);                   /* vision_model. ; visual_projection.weight */
 void clip_walk(void *m, Walk *w);                         /* both, and logit_scale */
 
-typedef struct { TransformerPass body; Tensor mean, rstd, last, pooled, hidden0; const int *ids; int *end; } ClipTextPass;
-/* ids[N*T] -> embedded tokens [N,T,D] (before positions). E_OPTION for an id outside the vocabulary. */
+typedef struct { TransformerPass body; NormCache final; Tensor hidden0, last, pooled; int *end; } ClipTextPass;
+/* ids[N*T] -> embedded tokens [N,T,D] (before positions).  E_OPTION for an id outside the vocabulary.  The backward adds dx to the
+ * rows of the token table's gradient; it is apart from clip_text_backward because x may be anything else, a learnt vector say. */
 void clip_text_embed(Run *r, const ClipText *m, Tensor x, const int *ids);
-/* x [N,T,D] from clip_text_embed -> last [N,T,D] (after the final norm), pooled [N,D] (empty: not wanted), embeds [N,projection] (empty: not
- * wanted).  skip_layers: leave out that many last layers ("clip skip 2" is 1).  Hidden states: taps on text_model.encoder.layers.N. */
+void clip_text_embed_backward(Run *r, ClipText *m, Tensor dx, const int *ids);
+/* x [N,T,D] -> last [N,T,D] (after the final norm), pooled [N,D], embeds [N,projection]; each may be empty: not wanted.
+ * skip_layers: leave out that many last layers, at least one stays ("clip skip 2" is 1); pooled is then that of the shorter tower.
+ * The end of text: the first id equal to config.eos (position 0 when there is none), or for config.eos 2 the first maximum. */
 void clip_text_forward (Run *r, const ClipText *m, Tensor last, Tensor pooled, Tensor embeds, ClipTextPass *p,
                         Tensor x, const int *ids, int skip_layers);
-void clip_text_backward(Run *r, ClipText *m, Tensor dx, Tensor dlast, Tensor dpooled, Tensor dembeds, ClipTextPass *p);
+/* dx written; it and each of the three gradients that come in may be empty. */
+void clip_text_backward(Run *r, ClipText *m, Tensor dx, Tensor dlast, Tensor dpooled, Tensor dembeds, const ClipTextPass *p);
 
-typedef struct { TransformerPass body; Tensor patches, mean0, rstd0, x0, mean1, rstd1, first, pooled; } ClipImagePass;
-/* pixels [N,3,S,S] (normalised) -> last [N,1+n,D], pooled [N,D], embeds [N,projection]; each may be empty. */
+typedef struct { TransformerPass body; ConvCache patch; NormCache before, after; Tensor x0, last, pooled; } ClipImagePass;
+/* pixels [N,channels,S,S] (normalised) -> last [N,1+n,D] (no norm), pooled [N,D], embeds [N,projection]; each may be empty.
+ * n = (S / patch)^2, row by row.  x0: the blocks' input, hidden state 0 of the reference. */
 void clip_image_forward (Run *r, const ClipImage *m, Tensor last, Tensor pooled, Tensor embeds, ClipImagePass *p, Tensor pixels);
-void clip_image_backward(Run *r, ClipImage *m, Tensor dpixels, Tensor dlast, Tensor dpooled, Tensor dembeds, ClipImagePass *p);
+void clip_image_backward(Run *r, ClipImage *m, Tensor dpixels, Tensor dlast, Tensor dpooled, Tensor dembeds, const ClipImagePass *p);
 
-/* 8-bit RGB [H,W,3] -> normalised [3,S,S] as CLIP's processor prepares it (resize short side, centre crop). */
+/* 8-bit RGB [H,W,3] -> (v / 255 - mean) / std as [3,S,S], as CLIP's processor prepares it: the short side bicubic to S (the long
+ * one to floor(S long / short)), then the centre, offset rounded down.  False: the status says why. */
 bool clip_prepare(Run *r, Tensor pixels, const uint8_t *rgb, int H, int W, const double mean[3], const double std[3]);
 #endif
