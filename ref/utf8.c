@@ -15,10 +15,3 @@ int32_t utf8_next(const char **p)
     *p += b[0] ? 1 + more : 0;
     return c;
 }
-
-bool utf8_valid(const char *text)
-{
-    int32_t c;
-    while ((c = utf8_next(&text)) > 0) { }
-    return c == 0;
-}
