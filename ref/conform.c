@@ -1,0 +1,125 @@
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include "ref/conform.h"
+#include "ref/options.h"
+
+/* OWN_LIMIT: the double program meets every relative limit with 1e-6, except in kinds that run a whole sampling loop
+ * through a random network: each step multiplies what rounding left by the network's sensitivity (the case's own
+ * relative_error_growth), and the data themselves are float32.  There the case's own limit holds.
+ * FLOAT_WAVES: these cases were made with the reference library's own time embedding, whose sines and cosines are
+ * float32 in a float64 network; the sd-* cases replaced it by one in float64. */
+enum { OWN_LIMIT = 1, FLOAT_WAVES = 2 };
+static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
+    { "clip-image",          conform_image,        0 },
+    { "clip-preprocess",     conform_preprocess,   0 },
+    { "clip-text",           conform_text,         0 },
+    { "ddim",                conform_ddim,         0 },
+    { "ddim-inverse",        conform_ddim_inverse, 0 },
+    { "guid-cfg",            conform_cfg,          0 },
+    { "guid-taps",           conform_taps,         FLOAT_WAVES },
+    { "inversion",           conform_inversion,    OWN_LIMIT },     /* up and down again: 2 x steps through the network */
+    { "manifest",            conform_manifest,     0 },
+    { "rng-torch-diffusers", conform_diffusers,    0 },
+    { "rng-torch-other",     conform_other,        0 },
+    { "rng-torch-philox",    conform_philox,       0 },
+    { "rng-torch-portable",  conform_portable,     0 },
+    { "rng-torch-randn",     conform_randn,        0 },
+    { "rng-torch-sequence",  conform_sequence,     0 },
+    { "sample",              conform_sample,       OWN_LIMIT },     /* steps x guidance scale, then the decoder */
+    { "tokenizer",           conform_tokenizer,    0 },
+    { "unet",                conform_unet,         0 },
+    { "vae",                 conform_vae,          0 },
+};
+enum { MOST_CASES = 4096, KIND_COUNT = sizeof KINDS / sizeof *KINDS };
+
+static void run_kind(Case *c)
+{
+    int kind = 0;
+    while (kind < KIND_COUNT && strcmp(KINDS[kind].kind, c->kind)) kind++;
+    if (kind == KIND_COUNT) {
+        judge_truth(c, "kind", false, case_name(c, "kind \"%s\" is not known here", c->kind));
+        return;
+    }
+    c->own_limit = KINDS[kind].how & OWN_LIMIT;
+    c->float_waves = KINDS[kind].how & FLOAT_WAVES;
+    KINDS[kind].run(c);
+    if (c->report->dump && run_ok(&c->run)) dump_values(c);
+    judge_missing(c);
+}
+
+static void run_case(Report *report, const char *path)
+{
+    Case c;
+    if (case_open(&c, report, path)) run_kind(&c);
+    judge_end(&c);
+    if (!run_ok(&c.run)) console_error(report->console, &c.run.status, NULL);
+    case_close(&c);
+}
+
+/* ---- the verb ---- */
+
+typedef struct { bool json; const char *dump, *models; int threads, cpu, math; } Settings;
+enum { CPU_ROW = 4, MATH_REFERENCE = 1 };
+
+static const Option OPTIONS[] = {
+    { "json", 0, OPTION_FLAG, offsetof(Settings, json), 0, 0, NULL, NULL, "one JSON object per tensor, on a line of its own", NULL },
+    { "dump", 0, OPTION_TEXT, offsetof(Settings, dump), 0, 0, NULL, "DIR", "write our values there, one safetensors file per case", NULL },
+    { "models", 0, OPTION_TEXT, offsetof(Settings, models), 0, 0, NULL, "DIR", "look for models here instead of beside cases/", NULL },
+    { "threads", 't', OPTION_INT, offsetof(Settings, threads), 1, 1024, NULL, "N", "threads; all by default, and the bits never change", NULL },
+    { "cpu", 0, OPTION_CHOICE, offsetof(Settings, cpu), 0, 0, "best", "best|plain|avx2|avx512|neon", "kernels", NULL },
+    { "math", 0, OPTION_CHOICE, offsetof(Settings, math), 0, 0, "fast", "fast|reference", "reference: plain kernels, no BLAS", NULL },
+};
+static const OptionPage PAGE = {
+    .verb = "conform", .line = "run golden cases and judge every tensor", .example = "tiller conform golden/cases/sd-unet-sd1",
+    .arguments = "CASE...", .least = 1, .most = MOST_CASES,
+    .about = "A case is a folder with case.json, that file itself, or a manifest.json of files to accept or refuse. "
+             "One line per tensor: how it is measured, the error, its limit. Exit 1 if any failed, 3 if a case cannot be read.",
+    .table = { { "Options", OPTIONS, sizeof OPTIONS / sizeof *OPTIONS } },
+};
+
+static void last_line(const Report *report)
+{
+    if (report->json) printf("{\"event\":\"done\",\"passed\":%d,\"failed\":%d}\n", report->passed, report->failed);
+    else printf("%d passed, %d failed\n", report->passed, report->failed);
+}
+
+/* Only what makes a case unusable goes beyond "a check failed". */
+static int exit_code(const Report *report, const Console *console)
+{
+    switch (report->worst) {
+    case E_FILE: case E_FORMAT: case E_MEMORY: case E_WRITE: return console_exit_code(console, report->worst);
+    default: return report->failed > 0 ? EXIT_DIFFERENT : EXIT_DONE;
+    }
+}
+
+static bool begin(Report *report, const Settings *set, Status *s)
+{
+    char name[16];
+    const char *kernels = set->math == MATH_REFERENCE ? "plain" : set->cpu ? choice_name(&OPTIONS[CPU_ROW], set->cpu, name, sizeof name) : NULL;
+    *report = (Report){ .json = set->json, .dump = set->dump, .models = set->models, .kernels = kernels_pick(kernels),
+                        .blas = set->math != MATH_REFERENCE, .threads = set->threads ? set->threads : system_processors() };
+    if (!report->kernels) status_fail(s, E_OPTION, "--cpu %s: this processor does not run these kernels", kernels);
+    return report->kernels && (!set->dump || folder_make(set->dump, s));
+}
+
+int verb_conform(int argc, char **argv)
+{
+    Settings set = {0};
+    Status s = {0};
+    Report report = {0};
+    char *path[MOST_CASES];
+    int paths = 0, code = EXIT_DONE;
+    bool help = false, good = options_parse(&PAGE, &set, argc, argv, path, &paths, &help, &s);
+    Console console = console_begin(false, false, set.json, COLOR_AUTO);
+    if (good && help) options_help(&PAGE, stdout);
+    if (good && !help) {
+        good = begin(&report, &set, &s);
+        report.console = &console;
+        for (int i = 0; i < paths && good; i++) run_case(&report, path[i]);
+        if (good) last_line(&report);
+        if (good) code = exit_code(&report, &console);
+    }
+    if (!good) code = console_error(&console, &s, NULL);
+    return console_end(&console, code);
+}
