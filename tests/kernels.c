@@ -1,6 +1,8 @@
 /* kernels.c -- every row slot of every table this processor runs, against plain.c: lengths 0 to MOST and some long ones, odd
  * addresses, everything around the output as it was, NaN and huge values; accuracy over a sweep of all floats; all half
  * precision numbers.  With --bench: what each slot costs. */
+#include "tensor/norm.h"
+#include "tensor/point.h"
 #include "tests/kernels_slots.h"
 
 enum { ORDINARY, WITH_NAN, WITH_HUGE, MODES };
@@ -191,11 +193,44 @@ static void halves(void)
         }
 }
 
+/* Groupnorm with silu reads its input twice and writes once: three streams, like the triad y = a x + b z it is measured
+ * against, on maps of the same size.  Backward: reads x and dy twice, writes once. */
+static void bench_groupnorm(const Kernels *k, int threads, int side, int C)
+{
+    Arena arena = {0};
+    Run r = { .keep = &arena, .temp = &arena, .k = k, .threads = threads };
+    Shape s = SHAPE(1, side, side, C);
+    Tensor x = keep(&r, s), y = keep(&r, s), z = keep(&r, s), mean = keep(&r, SHAPE(1, 32)), rstd = keep(&r, SHAPE(1, 32));
+    Affine a = { keep(&r, SHAPE(C)), keep(&r, SHAPE(C)), {0}, {0} };
+    for (size_t i = 0; i < tensor_count(x); i++) x.x[i] = y.x[i] = z.x[i] = (float)check_uniform();
+    for (int c = 0; c < C; c++) a.gamma.x[c] = 1, a.beta.x[c] = 0;
+    double best[3] = { 1e9, 1e9, 1e9 }, bytes = 4 * (double)tensor_count(x);
+    for (int t = 0; t < 60; t++) {
+        double at[4];
+        at[0] = seconds();
+        blend(&r, y, 0.5f, x, 0.25f, z);
+        at[1] = seconds();
+        groupnorm(&r, y, mean, rstd, x, a, 1e-5f, ACT_SILU);
+        at[2] = seconds();
+        groupnorm_back(&r, y, (Affine){0}, z, x, mean, rstd, a, ACT_SILU);
+        at[3] = seconds();
+        for (int i = 0; i < 3; i++) best[i] = fmin(best[i], at[i + 1] - at[i]);
+    }
+    printf("%-8s %d threads, %dx%dx%d: triad %5.1f GB/s, groupnorm + silu %.3f ms = %.2f of it, backward %.3f ms = %.2f\n", k->name, threads,
+           side, side, C, 3 * bytes / best[0] / 1e9, 1e3 * best[1], best[0] / best[1], 1e3 * best[2], best[0] / best[2] * 5 / 3);
+    arena_free(&arena);
+}
+
 int main(int argc, char **argv)
 {
     const Kernels *k;
     if (argc > 1 && !strcmp(argv[1], "--bench")) {
         for (int t = 0; (k = kernels_at(t)); t++) bench(k);
+        for (int t = 1; (k = kernels_at(t)); t++)
+            for (int threads = 1; threads <= 2; threads++) {
+                bench_groupnorm(k, threads, 64, 320);
+                bench_groupnorm(k, threads, 256, 256);
+            }
         return 0;
     }
     for (int t = 1; (k = kernels_at(t)); t++)

@@ -127,6 +127,13 @@ static const Slot slots[] = {
     { NULL, NULL, 0, 0, 0, 0, 0 },
 };
 
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* Nanoseconds a number: rows of 1024, or 5 pixels of 340 channels, in the first-level cache; the best of nine. */
 static void bench(const Kernels *k)
 {
@@ -136,13 +143,11 @@ static void bench(const Kernels *k)
         double best = 1e9;
         int n = s->pixels ? 340 : 1024, loops = 2000;
         for (int t = 0; t < 9; t++) {
-            struct timespec from, to;
-            clock_gettime(CLOCK_MONOTONIC, &from);
+            double from = seconds();
             for (int i = 0; i < loops; i++) s->run(k, n, &r, r.y, PAD);
-            clock_gettime(CLOCK_MONOTONIC, &to);
-            best = fmin(best, (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec));
+            best = fmin(best, seconds() - from);
         }
-        printf("%-8s %-24s %7.3f ns\n", k->name, s->name, best / loops / n / (s->pixels ? pixels_for(n) : 1));
+        printf("%-8s %-24s %7.3f ns\n", k->name, s->name, 1e9 * best / loops / n / (s->pixels ? pixels_for(n) : 1));
     }
 }
 #endif
