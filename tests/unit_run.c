@@ -68,6 +68,7 @@ static void marks(void)
     char *large = arena_take(&a, 30 * MB), *small = arena_take(&a, 64);
     if (large) memset(large, 1, 30 * MB);
     check_true("after release to 0, a piece larger than the old blocks", aligned(large) && aligned(small));
+    check_true("which are given back for it", a.reserved < 33 * MB);
     arena_free(&a);
 }
 
@@ -111,6 +112,10 @@ static void limit(void)
     check_true("after it is dealt with, memory serves again", keep(&r, SHAPE(1000)).x != NULL);
     arena_free(&a);
     check_true("free remembers the limit", a.limit == 3 * MB + 1000);
+    Arena tight = { .limit = MB + 200000 };
+    check_true("near the limit a block is no larger than needed", arena_take(&tight, MB) && aligned(arena_take(&tight, 150000)) &&
+                                                                   !arena_take(&tight, 100000) && tight.reserved <= tight.limit);
+    arena_free(&tight);
 }
 
 static void shapes(void)
