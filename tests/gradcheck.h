@@ -73,6 +73,7 @@ static inline double grad_error(const GradCheck *g, Tensor value, Tensor grad, d
     }
     for (size_t i = 0; i < n; i++) norm += (double)grad.x[i] * (double)grad.x[i];
     if (!(largest > 0) || !(norm > 0)) return (double)NAN;
+    for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)grad.x[i]));     /* the few that were tried may all be small */
     *planted = fabs((double)grad.x[spoilt] + GRAD_FAULT * largest - at_spoilt) / largest;
     if (tries == n) return worst / largest;
     double along, numeric = grad_direction(g, value, grad, &along), off = fabs(along - numeric) / sqrt(norm);
