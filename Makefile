@@ -82,8 +82,19 @@ demo: $(BUILD)/tiller
 test: all f64 $(UNIT) $(DOUBLE)
 	@tests/run.sh $(UNIT) $(DOUBLE) tests/house.sh tests/golden.sh tests/program.sh
 
+# Needs clang with its sanitizer runtimes; FUZZ_RUNS executions of each target, findings stop it.
+FUZZ      = $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
+FUZZ_RUNS ?= 200000
+FUZZED    = tensor/run.c tensor/file.c tensor/json.c tensor/safetensors.c nn/names.c
+$(BUILD)/fuzz/%: tests/%.c $(FUZZED)
+	@mkdir -p $(@D)
+	clang -std=c11 -D_GNU_SOURCE -O1 -g $(NUMBER) $(WARN) -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $^ -lm
+fuzz: $(FUZZ)
+	@mkdir -p $(BUILD)/fuzz/corpus
+	for f in $(FUZZ); do $$f -runs=$(FUZZ_RUNS) -max_len=4096 -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus tests/golden/safetensors || exit 1; done
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all f64 demo test check bench clean packages
+.PHONY: all f64 demo test check bench fuzz clean packages
 .DELETE_ON_ERROR:
