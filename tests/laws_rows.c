@@ -242,6 +242,28 @@ static void refusals(const In *in)
     arena_release(&arena, mark);
 }
 
+/* Scratch memory that ends early: an error, no crash, everything given back. */
+static void memory(const In *in)
+{
+    size_t mark = arena.used;
+    Tensor y = fresh(in->map.s, 0, 0), mean = fresh(SHAPE(N, G), 0, 0), rstd = fresh(SHAPE(N, G), 0, 0);
+    Tensor tokens = tensor_as(in->map, SHAPE(N, H * W, C)), mu = fresh(SHAPE(N, H * W), 0, 0), dgamma = fresh(SHAPE(C), 0, 0);
+    for (size_t limit = 64; limit < 1 << 16; limit *= 8)
+        for (int k = 0; k < 3; k++) {
+            Arena tight = { .limit = limit };
+            Run r = run;
+            r.temp = &tight;
+            switch (k) {
+            case 0: groupnorm(&r, y, mean, rstd, in->map, in->a, 0, ACT_SILU);                                  break;
+            case 1: groupnorm_back(&r, y, (Affine){0}, in->other, in->map, mean, rstd, in->a, ACT_SILU);        break;
+            case 2: layernorm_back(&r, (Tensor){0}, dgamma, dgamma, tokens, tokens, mu, mu, in->a.gamma);       break;
+            }
+            check_true("too little scratch memory is an error", r.status.code == E_MEMORY && tight.used == 0 && y.x[0] == 0);
+            arena_free(&tight);
+        }
+    arena_release(&arena, mark);
+}
+
 int main(void)
 {
     run = (Run){ .keep = &arena, .temp = &scratch, .threads = 1 };
@@ -255,6 +277,7 @@ int main(void)
         softmax_law();
         inverses(&in);
         refusals(&in);
+        memory(&in);
     }
     Tensor bad = fresh(SHAPE(7), 0, 1);
     bad.x[3] = (real)NAN;
