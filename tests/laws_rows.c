@@ -248,7 +248,7 @@ static void memory(const In *in)
     size_t mark = arena.used;
     Tensor y = fresh(in->map.s, 0, 0), mean = fresh(SHAPE(N, G), 0, 0), rstd = fresh(SHAPE(N, G), 0, 0);
     Tensor tokens = tensor_as(in->map, SHAPE(N, H * W, C)), mu = fresh(SHAPE(N, H * W), 0, 0), dgamma = fresh(SHAPE(C), 0, 0);
-    for (size_t limit = 64; limit < 1 << 16; limit *= 8)
+    for (size_t limit = 64; limit <= 4096; limit *= 8)
         for (int k = 0; k < 3; k++) {
             Arena tight = { .limit = limit };
             Run r = run;
