@@ -216,7 +216,7 @@ static void refusals(void)
     refused("eta without noise", E_OPTION);
     ddim_step(&run, &s, 401, y, none, x, m, m, m, (DdimOptions){ 1.5, false });
     refused("eta above 1", E_OPTION);
-    ddim_step(&run, &s, 401, y, none, x, m, m, m, (DdimOptions){ NAN, false });
+    ddim_step(&run, &s, 401, y, none, x, m, m, m, (DdimOptions){ (double)NAN, false });
     refused("eta that is no number", E_OPTION);
     ddim_step(&run, &s, 1000, y, none, x, m, m, none, (DdimOptions){0});
     refused("a time beyond the model", E_OPTION);
