@@ -64,8 +64,10 @@ static void turn(int K, int n, real *to, const real *from, ptrdiff_t ld)
         for (; k + LANES <= K; k += LANES)
             for (int half = 0; half < WIDE; half += LANES) {
                 V square[LANES];
+                #pragma GCC unroll 16
                 for (int j = 0; j < LANES; j++) square[j] = v_load(from + (half + j) * ld + k);
                 v_turn(square);
+                #pragma GCC unroll 16
                 for (int j = 0; j < LANES; j++) v_store(to + (k + j) * WIDE + half, square[j]);
             }
     turn_part(K - k, n, to + k * WIDE, from + k, ld);

@@ -74,16 +74,19 @@ static inline void v_turn(V r[8])                         /* a square of numbers
 {
     __m256d t[8];
     V u[8];
+    #pragma GCC unroll 16
     for (int i = 0; i < 8; i += 2) {
         t[i]     = _mm256_castps_pd(_mm256_unpacklo_ps(r[i], r[i + 1]));
         t[i + 1] = _mm256_castps_pd(_mm256_unpackhi_ps(r[i], r[i + 1]));
     }
+    #pragma GCC unroll 16
     for (int i = 0; i < 8; i += 4) {
         u[i]     = _mm256_castpd_ps(_mm256_unpacklo_pd(t[i],     t[i + 2]));
         u[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(t[i],     t[i + 2]));
         u[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(t[i + 1], t[i + 3]));
         u[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(t[i + 1], t[i + 3]));
     }
+    #pragma GCC unroll 16
     for (int i = 0; i < 4; i++) {
         r[i]     = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
         r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);

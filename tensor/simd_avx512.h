@@ -38,16 +38,19 @@ static inline void v_turn(V r[16])                        /* a square of numbers
 {
     __m512d t[16];
     V u[16];
+    #pragma GCC unroll 16
     for (int i = 0; i < 16; i += 2) {
         t[i]     = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
         t[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
     }
+    #pragma GCC unroll 16
     for (int i = 0; i < 16; i += 4) {
         u[i]     = _mm512_castpd_ps(_mm512_unpacklo_pd(t[i],     t[i + 2]));
         u[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(t[i],     t[i + 2]));
         u[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(t[i + 1], t[i + 3]));
         u[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(t[i + 1], t[i + 3]));
     }
+    #pragma GCC unroll 16
     for (int i = 0; i < 4; i++) {
         V a = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88), b = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88);
         V c = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xdd), d = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xdd);
