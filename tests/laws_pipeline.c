@@ -263,12 +263,14 @@ static void stopping(void)
 /* sample_down in an arena of its own; returns the bytes it reserved. */
 static size_t sample_within(size_t limit, bool passes_apart, Tensor x, Tensor context, const Schedule *schedule, Status *status)
 {
-    Arena arena = { .limit = limit };
+    Arena arena = { .limit = limit }, kept = {0};
     Run r = pl.run;
-    r.keep = r.temp = r.step = r.run = &arena;
+    r.temp = r.step = r.run = &arena;
+    r.keep = &kept;
     for (size_t i = 0; i < tensor_count(x); i++) x.x[i] = (real)((int)i % 7 - 3) / 2;
     sample_down(&r, &pl.model.unet, schedule, x, context, (SampleOptions){ .scale = 5, .apart = passes_apart }, (SampleHook){0});
     size_t reserved = arena.reserved;
+    check_true("nothing was kept for a backward pass", r.keep == &kept && !kept.reserved && !arena.used);
     *status = r.status;
     arena_free(&arena);
     return reserved;
@@ -309,6 +311,16 @@ static void pictures(void)
     double error = 0;
     for (int i = 0; back && i < HIGH * WIDE * 3; i++) error += pow(((double)back[i] - rgb[i]) / 255, 2) / (HIGH * WIDE * 3);
     check_true("encoded and decoded", back && W == WIDE && H == HIGH);
+    Tensor z = tensor_in(r, r->run, mode.s), image = tensor_in(r, r->run, SHAPE(1, 3, HIGH, WIDE));
+    for (size_t i = 0; i < tensor_count(z); i++) z.x[i] = mode.x[i] * (real)(1 / pl.model.vae.config.scaling_factor);
+    VaePass pass;
+    vae_decode(r, &pl.model.vae, image, &pass, z, false);
+    int off = 0;
+    for (int i = 0; back && i < HIGH * WIDE * 3; i++) {
+        double level = 255 * fmin(fmax((double)image.x[i % 3 * HIGH * WIDE + i / 3] / 2 + 0.5, 0), 1);
+        off += fabs(back[i] - level) > 0.5 + 1e-4;
+    }
+    check_true("    levels are the nearest, pixel by pixel", back && off == 0);
     check_below("    mean square error of a smooth picture", error, 0.02);        /* measured 0.011: the autoencoder's own loss on what it never saw */
     check_true("mode and draw of the posterior differ", mode.x && drawn.x && memcmp(mode.x, drawn.x, NUMBERS * sizeof(real)));
     check_true("sizes between latents are refused", !pipeline_encode(&pl, rgb, WIDE - 1, HIGH, NULL).x && r->status.code == E_OPTION);

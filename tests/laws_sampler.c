@@ -193,6 +193,11 @@ static void mixing(void)
     cfg_rescale(&run, f, c, 1);
     for (int i = 0; i < 2; i++)
         check_below("rescaled fully: the deviation of the conditional", fabs(deviation(tensor_rows(f, i, 1)) / deviation(tensor_rows(c, i, 1)) - 1), 20 * EPS);     /* 6 EPS in double: sums of 60 */
+    Tensor part = empty(SIZE);
+    tensor_copy(&run, part, e);
+    cfg_rescale(&run, part, c, 0.7);
+    blend(&run, f, (real)0.7, f, (real)0.3, e);
+    check_below("    in part: so much of it", apart(part, f), 8 * EPS);
     tensor_copy(&run, f, e);
     cfg_rescale(&run, f, c, 0);
     check_true("rescaled not at all", same_bits(f, e));
