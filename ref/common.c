@@ -1,0 +1,139 @@
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "ref/stop.h"
+#include "ref/verbs.h"
+#include "tensor/file.h"
+
+static const Option common_row[] = {
+    { "quiet",   'q', OPTION_FLAG,   offsetof(Common, quiet),   0, 0, NULL, NULL, "errors only on standard error", NULL },
+    { "verbose", 'v', OPTION_FLAG,   offsetof(Common, verbose), 0, 0, NULL, NULL, "also times and memory", NULL },
+    { "color",   0,   OPTION_CHOICE, offsetof(Common, color),   0, 0, "auto", "auto|always|never", "coloured messages", "colour" },
+};
+const OptionTable common_options = TABLE("Messages", common_row);
+
+enum { CPU_BEST, CPUS = 5, MATH_FAST = 0, MATH_REFERENCE = 1 };
+static const char *const cpu_name[CPUS] = { NULL, "plain", "avx2", "avx512", "neon" };
+static const Option machine_row[] = {
+    MODEL_OPTION,
+    { "threads",    't', OPTION_INT,    offsetof(Common, threads),     1, 1024, NULL, "N",
+      "threads; the result is the same for any number [default: the processors this process may use]", NULL },
+    { "cpu",        0,   OPTION_CHOICE, offsetof(Common, cpu),         0, 0, "best", "best|plain|avx2|avx512|neon", "kernels", NULL },
+    { "math",       0,   OPTION_CHOICE, offsetof(Common, math),        0, 0, "fast", "fast|reference",
+      "arithmetic; reference uses plain loops in a fixed order, no BLAS, and gives the same bits on every machine", NULL },
+    { "max-memory", 0,   OPTION_BYTES,  offsetof(Common, most_memory), 0, 0, NULL, "BYTES",
+      "stop with exit code 4 rather than use more, as 500M or 8G; under a limit some products are done another way, and last bits may differ [default: no limit]", NULL },
+};
+const OptionTable machine_options = TABLE("Model and machine", machine_row);
+
+const char *common_math(const Common *m) { return m->math == MATH_REFERENCE ? "reference" : "fast"; }
+
+bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, char **argv, char **rest, int *rests, int *code)
+{
+    Status s = {0};
+    bool help;
+    const Common *m = settings;
+    stop_watch();
+    if (!options_parse(page, settings, argc, argv, rest, rests, &help, &s)) {
+        *c = console_begin(false, false, false, COLOR_AUTO);
+        *code = console_error(c, &s, NULL);
+        return false;
+    }
+    *c = console_begin(m->quiet, m->verbose, m->json, (Color)m->color);
+    if (!help) return true;
+    options_help(page, stdout);
+    *code = console_end(c, EXIT_DONE);
+    return false;
+}
+
+/* The folder of the program itself. */
+static bool program_folder(char *to, size_t room)
+{
+    ssize_t n = readlink("/proc/self/exe", to, room - 1);
+    if (n <= 0) return false;
+    to[n] = 0;
+    char *slash = strrchr(to, '/');
+    if (slash) *slash = 0;
+    return slash;
+}
+
+bool common_model(const Common *m, char *folder, size_t room, Status *s)
+{
+    static const char *const places[] = { "../data/tiny-model", "../share/tiller/tiny-model" };
+    char program[1024], tried[2][1200];
+    if (m->model) {
+        snprintf(folder, room, "%s", m->model);
+        if (!folder_exists(folder)) status_fail(s, E_FILE, "%s: %s", m->model, file_exists(m->model) ? "a model folder is wanted, not a file" : "there is no such model folder");
+        return s->code == OK;
+    }
+    if (!program_folder(program, sizeof program)) snprintf(program, sizeof program, ".");
+    for (int i = 0; i < 2; i++) {
+        snprintf(tried[i], sizeof tried[i], "%s/%s", program, places[i]);
+        snprintf(folder, room, "%s", tried[i]);
+        if (folder_exists(folder)) return true;
+    }
+    status_fail(s, E_FILE, "the bundled model is in neither %.200s nor %.200s", tried[0], tried[1]);
+    return false;
+}
+
+bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
+{
+    bool reference = m->math == MATH_REFERENCE;
+    PipelineSetup setup = {
+        .model = folder, .kernels = reference ? "plain" : cpu_name[m->cpu], .threads = m->threads ? m->threads : system_processors(),
+        .blas = !reference, .most_memory = m->most_memory
+    };
+    bool opened = pipeline_open(p, &setup);
+    p->run.stop = stop_asked;
+    return opened;
+}
+
+void common_surplus(const Console *c, const Model *m)
+{
+    char first[200];
+    int n = model_surplus(m, first, sizeof first);
+    if (n) console_warning(c, "%d tensors in the model's files are not used, the first is %s", n, first);
+}
+
+const char *common_hint(const Status *s)
+{
+    switch (s->code) {
+    case E_MEMORY: return "a smaller --width and --height, or --num-images 1, need less; --max-memory sets the limit";
+    case E_FILE:   return strstr(s->text, "model") ? "--model FOLDER names a model in the diffusers layout" : NULL;
+    default:       return NULL;
+    }
+}
+
+bool output_check(const char *path, Status *s)
+{
+    FileOut f;
+    bool good = file_begin(&f, path, s);
+    file_abandon(&f);
+    return good;
+}
+
+void output_name(char *to, size_t room, const char *path, const char *insert)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+    if (!dot || dot == base) dot = path + strlen(path);
+    snprintf(to, room, "%.*s%s%s", (int)(dot - path), path, insert, dot);
+}
+
+const char *base_name(const char *path, char *to, size_t room)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t from = end;
+    while (from > 0 && path[from - 1] != '/') from--;
+    snprintf(to, room, "%.*s", (int)(end - from), path + from);
+    return to;
+}
+
+bool size_check(int W, int H, int factor, Status *s)
+{
+    int wrong = W % factor ? W : H % factor ? H : 0, down = wrong / factor * factor;
+    if (!wrong) return true;
+    status_fail(s, E_OPTION, "--%s: %d is not a multiple of %d; the nearest are %d and %d", W % factor ? "width" : "height",
+                wrong, factor, down ? down : factor, down + factor);
+    return false;
+}

@@ -1,0 +1,75 @@
+/* tiller -- Stable Diffusion on a processor, forward and backward.  A table of verbs; everything else is in their files. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "ref/compare.h"
+#include "ref/conform.h"
+#include "ref/verbs.h"
+
+static const struct { const char *name, *line; int (*run)(int argc, char **argv); } verb[] = {
+    { "generate", "pictures from words",                                   verb_generate },
+    { "encode",   "a picture to latents",                                  verb_encode },
+    { "decode",   "latents to pictures",                                   verb_decode },
+    { "tokenize", "the tokens of a text",                                  verb_tokenize },
+    { "info",     "what a model folder holds, and how this program runs",  verb_info },
+    { "sites",    "the places in a network that guidance can reach",       verb_sites },
+    { "conform",  "run golden cases: how far our numbers are from theirs", verb_conform },
+    { "compare",  "two tensor files or pictures, value by value",          verb_compare },
+};
+enum { VERBS = sizeof verb / sizeof *verb };
+
+static int overview(FILE *to, int code)
+{
+    fprintf(to, "  tiller generate --prompt \"a photo of a red car on grass\" --seed 7 -o car.png\n\n"
+                "tiller VERB [options]\n\nVerbs:\n");
+    for (int i = 0; i < VERBS; i++) fprintf(to, "  %-10s %s\n", verb[i].name, verb[i].line);
+    fprintf(to, "  %-10s %s\n\n%s", "help", "the options of a verb: tiller help VERB, or tiller VERB --help",
+            "tiller --version\n\nExit codes: 0 done, 1 a difference found, 2 wrong usage, 3 an unusable input,\n"
+            "4 out of memory, 5 an output that cannot be written, 6 NaN or infinity,\n"
+            "70 internal error, 130 and 143 interrupted and terminated.\n");
+    return code;
+}
+
+static int unknown(const char *name)
+{
+    int best = 0;
+    for (int i = 1; i < VERBS; i++)
+        if (word_distance(name, verb[i].name) < word_distance(name, verb[best].name)) best = i;
+    fprintf(stderr, "tiller: error: unknown verb \"%.80s\"; the nearest is %s\n", name, verb[best].name);
+    return EXIT_USAGE;
+}
+
+static int ended(int code)
+{
+    Console c = console_begin(false, false, false, COLOR_AUTO);
+    return console_end(&c, code);
+}
+
+/* Threads of GNU's OpenMP that wait keep their processors busy for milliseconds: on a shared machine a run then takes
+ * four times as long, on an idle one nothing is won (docs/speed.md).  The setting is read while the program is being
+ * loaded, so it is made here and the program started again.  Whoever sets a wait policy himself is left alone. */
+static void restart_with_short_waits(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "1000", 1)) return;
+    execv("/proc/self/exe", argv);                        /* where that is not possible, go on as before */
+}
+
+int main(int argc, char **argv)
+{
+    restart_with_short_waits(argv);
+    const char *name = argc > 1 ? argv[1] : "";
+    bool help = !strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h");
+    if (argc < 2) return overview(stderr, EXIT_USAGE);
+    if (!strcmp(name, "--version")) {
+        printf("tiller %s (%s)\n", TILLER_VERSION, sizeof(real) == sizeof(double) ? "float64" : "float32");
+        return ended(EXIT_DONE);
+    }
+    if (help && argc < 3) return ended(overview(stdout, EXIT_DONE));
+    if (help) name = argv[2];
+    for (int i = 0; i < VERBS; i++) {
+        if (strcmp(name, verb[i].name)) continue;
+        char *ask[] = { argv[help ? 2 : 1], (char[]){ "--help" }, NULL };
+        return help ? verb[i].run(2, ask) : verb[i].run(argc - 1, argv + 1);
+    }
+    return unknown(name);
+}

@@ -1,0 +1,98 @@
+#include <string.h>
+#include "ref/image.h"
+#include "ref/parts.h"
+#include "ref/verbs.h"
+#include "tensor/file.h"
+#include "tensor/gemm.h"
+
+typedef struct { Common common; } Info;
+
+static const Option row[] = { MODEL_OPTION, JSON_OPTION };
+static const OptionPage page = {
+    "info", "What a model folder holds, and how this program runs.", "tiller info", "[MODEL]", 0, 1, NULL, { TABLE("What", row) }
+};
+
+static void kernel_names(char *to, size_t room)
+{
+    *to = 0;
+    for (int i = 0; kernels_at(i); i++) snprintf(to + strlen(to), room - strlen(to), "%s%s", i ? " " : "", kernels_at(i)->name);
+}
+
+static void print_program(void)
+{
+    char kernels[100];
+    kernel_names(kernels, sizeof kernels);
+    printf("tiller       %s, %s\nkernels      %s (of: %s)\nproducts     %s\nthreads      %d\nmemory       %.0f MB free for this process\npictures     %s\n",
+           TILLER_VERSION, sizeof(real) == sizeof(double) ? "float64" : "float32", kernels_pick(NULL)->name, kernels, gemm_name(),
+           system_processors(), (double)system_memory() / 1e6, image_decoder());
+}
+
+static void print_model(const char *folder, const Parts *t)
+{
+    printf("model        %s\n", folder);
+    for (int i = 0; i < PARTS; i++) {
+        const Part *p = &t->part[i];
+        if (p->there) printf("%-12s %zu parameters in %d tensors, %s, %d file%s, %.1f MB\n", p->folder, p->numbers, p->tensors,
+                             p->dtype ? p->dtype : "empty", p->files, p->files == 1 ? "" : "s", (double)p->bytes / 1e6);
+    }
+    if (t->part[PART_UNET].there) {
+        const UnetConfig *c = &t->unet.config;
+        printf("unet         channels");
+        for (int i = 0; i < c->levels; i++) printf(" %d", c->channels[i]);
+        printf("; %d -> %d latent channels of %d x %d\n", c->in_channels, c->out_channels, c->sample_size, c->sample_size);
+    }
+    if (t->part[PART_VAE].there)
+        printf("vae          %d latent channels, 1 : %d, scaling factor %g\n", t->vae.config.latent, vae_factor(&t->vae.config), t->vae.config.scaling_factor);
+    if (t->part[PART_TEXT].there)
+        printf("text_encoder %d layers, width %d, %d positions, %d words\n", t->text.config.layers, t->text.config.width, t->text.config.positions, t->text.config.vocabulary);
+}
+
+static void send(const Console *c, const char *folder, const Parts *t)
+{
+    JsonOut o = {0};
+    char kernels[100];
+    kernel_names(kernels, sizeof kernels);
+    console_event(&o, "info");
+    json_text(&o, "version", TILLER_VERSION);
+    json_text(&o, "number", sizeof(real) == sizeof(double) ? "float64" : "float32");
+    json_text(&o, "kernels", kernels_pick(NULL)->name);
+    json_text(&o, "kernels_here", kernels);
+    json_text(&o, "products", gemm_name());
+    json_integer(&o, "threads", system_processors());
+    json_integer(&o, "memory_bytes", (int64_t)system_memory());
+    json_text(&o, "pictures", image_decoder());
+    json_text(&o, "model", folder);
+    for (int i = 0; i < PARTS; i++) {
+        const Part *p = &t->part[i];
+        if (!p->there) continue;
+        json_open(&o, p->folder, '{');
+        json_integer(&o, "parameters", (int64_t)p->numbers);
+        json_integer(&o, "tensors", p->tensors);
+        json_text(&o, "dtype", p->dtype ? p->dtype : "");
+        json_integer(&o, "files", p->files);
+        json_integer(&o, "bytes", (int64_t)p->bytes);
+        json_close(&o, '}');
+    }
+    console_send(c, &o);
+}
+
+int verb_info(int argc, char **argv)
+{
+    Info g = {0};
+    Console c;
+    Parts t = {0};
+    Status s = {0};
+    OptionPage full = page;
+    char *rest[1], folder[1024];
+    int rests, code;
+    full.table[1] = common_options;
+    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (rests) g.common.model = rest[0];
+    if (!c.json) print_program();
+    if (common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {
+        if (c.json) send(&c, folder, &t);
+        else print_model(folder, &t);
+    }
+    parts_close(&t);
+    return console_end(&c, s.code == OK ? EXIT_DONE : console_error(&c, &s, common_hint(&s)));
+}

@@ -1,0 +1,53 @@
+/* verbs.h -- the verbs of the program, and what they share: options, the model's place, set-up. */
+#ifndef REF_VERBS_H
+#define REF_VERBS_H
+#include "ref/console.h"
+#include "ref/options.h"
+#include "ref/pipeline.h"
+
+#define TILLER_VERSION "0.1.0"
+
+/* Each takes argv[0] = the verb's name and returns the exit code. */
+int verb_generate(int argc, char **argv);
+int verb_encode  (int argc, char **argv);
+int verb_decode  (int argc, char **argv);
+int verb_tokenize(int argc, char **argv);
+int verb_info    (int argc, char **argv);
+int verb_sites   (int argc, char **argv);
+
+/* The first member of every verb's settings: the option tables below point into it. */
+typedef struct {
+    bool quiet, verbose, json;
+    int  color;                                           /* Color */
+    const char *model;                                    /* NULL: the bundled one */
+    int  threads, cpu, math;                              /* 0: all; places in the options' lists */
+    uint64_t most_memory;                                 /* 0: no limit */
+} Common;
+
+extern const OptionTable common_options;                  /* -q -v --color */
+extern const OptionTable machine_options;                 /* --model --threads --cpu --math --max-memory */
+#define MODEL_OPTION { "model", 'm', OPTION_TEXT, offsetof(Common, model), 0, 0, NULL, "FOLDER", \
+                       "model folder in the diffusers layout [default: the bundled one]", NULL }
+#define JSON_OPTION  { "json", 0, OPTION_FLAG, offsetof(Common, json), 0, 0, NULL, NULL, "results as JSON on standard output", NULL }
+#define TABLE(title, rows) { title, rows, (int)(sizeof (rows) / sizeof *(rows)) }
+
+/* Parse and set up the console; signals are caught from here on.  False: the verb returns *code (help was shown, or an error). */
+bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, char **argv, char **rest, int *rests, int *code);
+
+/* The model folder: as asked, else the bundled one beside the program.  E_FILE says where it was looked for. */
+bool common_model(const Common *m, char *folder, size_t room, Status *s);
+/* Open the pipeline as the options say.  Errors are in p->run.status. */
+bool common_pipeline(Pipeline *p, const Common *m, const char *folder);
+/* One warning for the tensors of the model's files that nothing asked for. */
+void common_surplus(const Console *c, const Model *m);
+const char *common_math(const Common *m);                 /* "fast" or "reference" */
+/* A hint for an error of this code, or NULL. */
+const char *common_hint(const Status *s);
+
+/* The sentence for the user when the output cannot be written; asks by creating and removing a temporary file. */
+bool output_check(const char *path, Status *s);
+/* Before the extension: "a/x.png" and "-3" give "a/x-3.png". */
+void output_name(char *to, size_t room, const char *path, const char *insert);
+const char *base_name(const char *path, char *to, size_t room);      /* last part, without slashes at the end */
+bool size_check(int W, int H, int factor, Status *s);     /* E_OPTION unless both are multiples */
+#endif
