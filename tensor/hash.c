@@ -15,24 +15,33 @@ static const uint32_t ROUND[64] = {
 
 static uint32_t turn(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
-/* FIPS 180-4, section 6.2.2; the message schedule is kept as its last 16 words. */
-static void mix(uint32_t h[8], const uint8_t *block)
+/* One round of FIPS 180-4, section 6.2.2: instead of moving a..h along, the caller names them one further each time. */
+static inline void turn_once(uint32_t a, uint32_t b, uint32_t c, uint32_t *d, uint32_t e, uint32_t f, uint32_t g, uint32_t *h, uint32_t kw)
 {
-    uint32_t w[16], v[8];
+    uint32_t t = *h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) + kw;
+    *d += t;
+    *h = t + (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+}
+
+static void mix(uint32_t state[8], const uint8_t *block)
+{
+    uint32_t w[64], a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
     for (int i = 0; i < 16; i++)
         w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
-    memcpy(v, h, sizeof v);
-    for (int i = 0; i < 64; i++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + ROUND[i] + w[i & 15];
-        uint32_t t2 = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        uint32_t far = w[(i + 1) & 15], near = w[(i + 14) & 15];
-        w[i & 15] += (turn(far, 7) ^ turn(far, 18) ^ far >> 3) + w[(i + 9) & 15] + (turn(near, 17) ^ turn(near, 19) ^ near >> 10);
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+    for (int i = 16; i < 64; i++)
+        w[i] = w[i - 16] + w[i - 7] + (turn(w[i - 15], 7) ^ turn(w[i - 15], 18) ^ w[i - 15] >> 3) + (turn(w[i - 2], 17) ^ turn(w[i - 2], 19) ^ w[i - 2] >> 10);
+    for (int i = 0; i < 64; i += 8) {
+        turn_once(a, b, c, &d, e, f, g, &h, ROUND[i]     + w[i]);
+        turn_once(h, a, b, &c, d, e, f, &g, ROUND[i + 1] + w[i + 1]);
+        turn_once(g, h, a, &b, c, d, e, &f, ROUND[i + 2] + w[i + 2]);
+        turn_once(f, g, h, &a, b, c, d, &e, ROUND[i + 3] + w[i + 3]);
+        turn_once(e, f, g, &h, a, b, c, &d, ROUND[i + 4] + w[i + 4]);
+        turn_once(d, e, f, &g, h, a, b, &c, ROUND[i + 5] + w[i + 5]);
+        turn_once(c, d, e, &f, g, h, a, &b, ROUND[i + 6] + w[i + 6]);
+        turn_once(b, c, d, &e, f, g, h, &a, ROUND[i + 7] + w[i + 7]);
     }
-    for (int i = 0; i < 8; i++) h[i] += v[i];
+    const uint32_t add[8] = { a, b, c, d, e, f, g, h };
+    for (int i = 0; i < 8; i++) state[i] += add[i];
 }
 
 void sha256_begin(Sha256 *s)

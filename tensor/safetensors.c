@@ -248,6 +248,10 @@ static uint64_t little(const unsigned char *p, size_t n)
     return v;
 }
 
+static uint32_t little16(const unsigned char *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
+static uint32_t little32(const unsigned char *p) { return little16(p) | little16(p + 2) << 16; }
+static uint64_t little64(const unsigned char *p) { return little32(p) | (uint64_t)little32(p + 4) << 32; }
+
 static float float_of(uint32_t bits)
 {
     float v;
@@ -273,10 +277,10 @@ static float half_of(uint32_t h)
 static void to_real(Dtype t, const unsigned char *p, size_t n, real *to)
 {
     switch (t) {
-    case T_F64:  for (size_t i = 0; i < n; i++) to[i] = (real)double_of(little(p + 8 * i, 8));                 break;
-    case T_F32:  for (size_t i = 0; i < n; i++) to[i] = (real)float_of((uint32_t)little(p + 4 * i, 4));         break;
-    case T_F16:  for (size_t i = 0; i < n; i++) to[i] = (real)half_of((uint32_t)little(p + 2 * i, 2));          break;
-    default:     for (size_t i = 0; i < n; i++) to[i] = (real)float_of((uint32_t)little(p + 2 * i, 2) << 16);   break;
+    case T_F64:  for (size_t i = 0; i < n; i++) to[i] = (real)double_of(little64(p + 8 * i));         break;
+    case T_F32:  for (size_t i = 0; i < n; i++) to[i] = (real)float_of(little32(p + 4 * i));          break;
+    case T_F16:  for (size_t i = 0; i < n; i++) to[i] = (real)half_of(little16(p + 2 * i));           break;
+    default:     for (size_t i = 0; i < n; i++) to[i] = (real)float_of(little16(p + 2 * i) << 16);    break;
     }
 }
 

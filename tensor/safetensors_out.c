@@ -98,17 +98,22 @@ bool safetensors_begin(SafeWriter *w, const char *path, SafeOut *t, int n, const
 }
 
 /* Rounding to nearest even in a format with `fraction` bits and exponents from `least` up: x = n 2^(e - fraction).  A
- * number below 2^least has exponent `least` and n < 2^fraction, one that rounds up carries into the exponent: all in one sum. */
+ * number below 2^least has exponent `least` and n < 2^fraction, one that rounds up carries into the exponent: all in one
+ * sum.  Adding 2^52 rounds n to an integer. */
 static uint64_t narrow(double x, int bits, int fraction)
 {
-    int least = 2 - (1 << (bits - fraction - 2));
-    uint64_t sign = signbit(x) ? (uint64_t)1 << (bits - 1) : 0;
-    uint64_t infinity = (((uint64_t)1 << (bits - fraction - 1)) - 1) << fraction;
+    uint64_t u, sign, infinity = (((uint64_t)1 << (bits - fraction - 1)) - 1) << fraction;
+    memcpy(&u, &x, sizeof u);
+    sign = u >> 63 << (bits - 1);
+    int least = 2 - (1 << (bits - fraction - 2)), e = (int)(u >> 52 & 2047) - 1023;
     if (isnan(x)) return sign | infinity | (uint64_t)1 << (fraction - 1);
-    if (isinf(x)) return sign | infinity;
-    int e = x != 0 && ilogb(x) > least ? ilogb(x) : least;
     if (e > 1 - least) return sign | infinity;
-    uint64_t code = ((uint64_t)(e - least) << fraction) + (uint64_t)rint(scalbn(fabs(x), fraction - e));
+    if (e < least) e = least;
+    double scale, n;
+    u = (uint64_t)(1023 + fraction - e) << 52;            /* the bits of 2^(fraction - e) */
+    memcpy(&scale, &u, sizeof scale);
+    n = fabs(x) * scale + 0x1p52;
+    uint64_t code = ((uint64_t)(e - least) << fraction) + (uint64_t)(n - 0x1p52);
     return sign | (code < infinity ? code : infinity);
 }
 
