@@ -18,6 +18,10 @@ static void fail_in(Status *s, Code code, const char *format, va_list ap)
     if (s->code != OK) return;                            /* the first error is the true one */
     s->code = code;
     vsnprintf(s->text, sizeof s->text, format, ap);
+    for (char *c = s->text; *c; c++) {                    /* names come from files: none may steer a terminal */
+        if ((unsigned char)*c == 0xC2 && (unsigned char)c[1] >= 0x80 && (unsigned char)c[1] < 0xA0) *c = c[1] = '?';
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = '?';
+    }
 }
 
 void status_fail(Status *s, Code code, const char *format, ...)

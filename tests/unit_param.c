@@ -390,6 +390,8 @@ static void indexes(void)
 int main(int argc, char **argv)
 {
     if (argc < 1 || !scratch_make(argv[0])) return 2;
+    int free_descriptor = dup(0);
+    close(free_descriptor);
     walking();
     save_and_load();
     batches();
@@ -399,6 +401,9 @@ int main(int argc, char **argv)
     random_values();
     folders();
     indexes();
+    int still_free = dup(0);
+    check_true("no descriptor is left open", still_free == free_descriptor);
+    close(still_free);
     scratch_remove();
     return check_done();
 }
