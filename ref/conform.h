@@ -9,7 +9,7 @@
  *
  * Error of a tensor, as tolerance.measure says:  max: max|a-b| / max|b|    l2: |a-b|_2 / |b|_2    (b = 0: absolute)
  * It passes when error <= limit, so NaN fails.  In the double program the limit is min(limit, 1e-6), but for exact
- * and ulp, for absolute limits of float32 draws, and for the kinds the table in conform.c marks, with their reasons. */
+ * and ulp, and for absolute limits of draws, which are float32 in both programs. */
 #ifndef REF_CONFORM_H
 #define REF_CONFORM_H
 #include "guidance/schedule.h"
@@ -45,7 +45,7 @@ typedef struct {
     const Json *json, *params;
     Safetensors tensors;                                  /* no entries when the case has no such file */
     bool *judged;                                         /* [tensors.entries] */
-    bool own_limit, float_waves;                          /* see the table in conform.c */
+    bool float_waves;                                     /* see the table in conform.c */
     Arena arena[5];                                       /* keep, temp, step, run (the case's lifetime), weights */
     Arena *weights;
     Run run;                                              /* errors are in run.status */

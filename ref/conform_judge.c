@@ -75,7 +75,7 @@ static Verdict limit_of(const Case *c, const Value *value, bool integers)
     else if (json_number(json_get(t, "ulp"), &v.limit)) v.by = BY_ULP;
     else v.by = BY_NOTHING;
     bool relative = v.by == BY_MAX || v.by == BY_L2 || (v.by == BY_ABS && !draw);
-    if (sizeof(real) == sizeof(double) && relative && !c->own_limit) v.limit = fmin(v.limit, LIMIT_F64);
+    if (sizeof(real) == sizeof(double) && relative) v.limit = fmin(v.limit, LIMIT_F64);
     return v;
 }
 
@@ -273,7 +273,7 @@ void judge_draws(Case *c, const char *name, Shape s, const float *x)
 void judge_number(Case *c, const char *what, double ours, double theirs, double scale, double limit)
 {
     Verdict v = { .by = BY_MAX, .ours = ours, .theirs = theirs, .limit = limit };
-    if (sizeof(real) == sizeof(double) && !c->own_limit) v.limit = fmin(limit, LIMIT_F64);
+    if (sizeof(real) == sizeof(double)) v.limit = fmin(limit, LIMIT_F64);
     v.error = scale > 0 ? fabs(ours - theirs) / scale : fabs(ours - theirs);
     v.pass = v.error <= v.limit;
     tell(c, "check", what, v);
