@@ -1,0 +1,380 @@
+/* engine.c -- the sampling loop under guidance.
+ *
+ * A step: references show themselves; rules that change z, h or a context act and look again; all branches predict; rules
+ * that change the step act; the predictions are mixed; the sampler moves z. */
+#include <math.h>
+#include <string.h>
+#include "guidance/cfg.h"
+#include "guidance/ddim.h"
+#include "guidance/ddpm.h"
+#include "guidance/engine.h"
+#include "tensor/point.h"
+
+double lane_mix(const Lane *l, const Clock *c, bool direction)
+{
+    Curve *mix = direction && l->b.mix_dir ? l->b.mix_dir : l->b.mix;
+    return mix ? mix(c, l->b.par) : 0;
+}
+
+static const View *shown(const ReferenceRun *ref, const char *branch)
+{
+    const View *first = NULL;
+    for (int k = 0; ref->seen && k < ref->lanes; k++) {
+        if (!strcmp(ref->lane[k].b.name, branch)) return &ref->lane[k].view;
+        if (!first && ref->lane[k].b.watch) first = &ref->lane[k].view;
+    }
+    return first;
+}
+
+const View *engine_reference(const Engine *e, int reference, const Lane *l)
+{
+    if (reference < 0 || reference >= e->refs) return NULL;
+    return shown(&e->ref[reference], l ? (l->b.see_from ? l->b.see_from : l->b.name) : "");
+}
+
+void engine_see(Engine *e, Lane *l, const Clock *c, const Wants *w, bool pull, bool whole)
+{
+    const View *ref[REFERENCES] = {0};
+    for (int j = 0; j < e->refs; j++) ref[j] = engine_reference(e, j, l);
+    if (!e->own_z) l->z = e->z;
+    guide_observe(e->r, e->g, l, c, w->want, w->n, ref, pull, whole);
+    e->report.forwards++;
+}
+
+/* sum_b w_b out_b with weights that sum to one, as  u + sum w_b (out_b - u): classifier-free guidance in its usual order. */
+static void mix_lanes(Run *r, Tensor out, const Lane *lane, int lanes, const Clock *c, bool direction)
+{
+    Tensor u = {0}, other[LANES];
+    double w[LANES], sum = 0;
+    int n = 0;
+    for (int k = 0; k < lanes; k++) {
+        double m = lane_mix(&lane[k], c, direction);
+        if (m == 0) continue;
+        sum += m;
+        if (!u.x) u = lane[k].eps;
+        else {
+            other[n] = lane[k].eps;
+            w[n++] = m;
+        }
+    }
+    if (fabs(sum - 1) > 1e-9) run_fail(r, E_OPTION, "guidance: the branches' weights sum to %g, not 1", sum);
+    else if (!n) tensor_copy(r, out, u);
+    else if (n == 1) cfg_mix(r, out, u, other[0], w[0]);
+    else cfg_compose(r, out, u, other, w, n);
+}
+
+void engine_mix(Engine *e, const Clock *c)
+{
+    mix_lanes(e->r, e->eps_x0, e->lane, e->lanes, c, false);
+    mix_lanes(e->r, e->eps_dir, e->lane, e->lanes, c, true);
+    e->is_eps = false;
+}
+
+/* ---- predictions ------------------------------------------------------------------------------------------------ */
+
+/* Lanes that nobody looks at, as one batch: algorithms depend on one image's shape alone, so the bits are those of single passes. */
+static void predict_together(Engine *e, Lane *const *l, int n, const Clock *c)
+{
+    Run *r = e->r;
+    size_t mark = r->temp->used;
+    Shape z = l[0]->z.s, t = l[0]->context.s;
+    Arena *kept = r->keep;
+    UnetPass pass;
+    double time[LANES];
+    r->keep = r->temp;
+    Tensor zs = temp(r, SHAPE(n, z.d[0], z.d[1], z.d[2])), texts = temp(r, SHAPE(n, t.d[0], t.d[1]));
+    Tensor out = temp(r, SHAPE(n, e->g->unet->config.out_channels, z.d[1], z.d[2]));
+    for (int k = 0; k < n; k++) {
+        tensor_copy(r, tensor_row(zs, k), l[k]->z);
+        tensor_copy(r, tensor_row(texts, k), l[k]->context);
+        time[k] = c->t;
+    }
+    unet_forward(r, e->g->unet, out, &pass, zs, time, texts, false);
+    for (int k = 0; k < n; k++) {
+        l[k]->eps = tensor_in(r, r->step, (Shape){{ out.s.d[1], out.s.d[2], out.s.d[3] }});
+        tensor_copy(r, l[k]->eps, tensor_row(out, k));
+        l[k]->view = (View){ .branch = l[k]->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
+        l[k]->valid = run_ok(r);
+    }
+    r->keep = kept;
+    e->report.forwards += n;
+    arena_release(r->temp, mark);
+}
+
+static bool bare(const Lane *l, const Clock *c)           /* no write acts in it and nothing is added to h */
+{
+    for (int i = 0; i < l->writes; i++)
+        if (!l->write[i].write->when || l->write[i].write->when(c, l->write[i].write->when_par) != 0) return false;
+    return !l->dh.x;
+}
+
+static bool late_pull(const Engine *e, const Clock *c)
+{
+    for (int k = 0; k < e->rules; k++)
+        if (!rule_early(&e->rule[k]) && rule_active(&e->rule[k], c) && e->rule[k].rule->leaf != BY_X0) return true;
+    return false;
+}
+
+static bool late_step_energy(const Engine *e, const Clock *c)
+{
+    for (int k = 0; k < e->rules; k++)
+        for (int i = 0; i < e->rule[k].rule->energies && !rule_early(&e->rule[k]) && rule_active(&e->rule[k], c); i++) {
+            const Energy *en = &e->rule[k].rule->energy[i];
+            if (en->weight != 0 && en->branch && !*en->branch && e->rule[k].rule->leaf != BY_X0) return true;
+        }
+    return false;
+}
+
+static void remembered(Engine *e, Wants *w, const Lane *l)
+{
+    for (int k = 0; k < e->methods->parts && l->b.watch; k++)
+        for (int i = 0; i < e->methods->part[k].remembers; i++)
+            wants_add(e, w, e->methods->part[k].remember[i].kind, e->methods->part[k].remember[i].sites);
+}
+
+static void predict(Engine *e, const Clock *c)
+{
+    Lane *plain[LANES];
+    int n = 0;
+    bool through = late_step_energy(e, c);
+    for (int k = 0; k < e->lanes && run_ok(e->r); k++) {
+        Lane *l = &e->lane[k];
+        Wants w = {0};
+        bool mixed = lane_mix(l, c, false) != 0 || lane_mix(l, c, true) != 0;
+        wants_of_rules(e, &w, l, c, false);
+        bool pull = (w.n > 0 && late_pull(e, c)) || (through && mixed);
+        remembered(e, &w, l);
+        if (!mixed && !w.n) continue;
+        if (l->valid && l->eps.x && !w.n && !pull) continue;
+        if (!e->own_z) l->z = e->z;
+        if (!w.n && !pull && bare(l, c) && (!n || shape_same(plain[0]->context.s, l->context.s))) plain[n++] = l;
+        else engine_see(e, l, c, &w, pull, mixed);
+    }
+    if (n && run_ok(e->r)) predict_together(e, plain, n, c);
+}
+
+/* ---- references --------------------------------------------------------------------------------------------------- */
+
+static void wants_of_reference(Engine *e, Wants *w, int j, const Clock *c)
+{
+    for (int k = 0; k < e->rules; k++)
+        for (int i = 0; i < e->rule[k].rule->energies && rule_active(&e->rule[k], c); i++) {
+            const Energy *en = &e->rule[k].rule->energy[i];
+            for (int m = 0; m < en->wants && en->reference == j && en->weight != 0; m++) wants_add(e, w, en->want[m].kind, en->want[m].sites);
+        }
+    for (int k = 0; k < e->lanes; k++)
+        for (int i = 0; i < e->lane[k].writes; i++) {
+            const Write *x = e->lane[k].write[i].write;
+            if (x->reference == j && (!x->when || x->when(c, x->when_par) != 0)) wants_add(e, w, x->kind, x->sites);
+        }
+    for (int k = 0; k < e->methods->parts; k++)
+        for (int i = 0; i < e->methods->part[k].remembers; i++)
+            wants_add(e, w, e->methods->part[k].remember[i].kind, e->methods->part[k].remember[i].sites);
+}
+
+static void place_reference(Engine *e, ReferenceRun *ref, const Clock *c)
+{
+    Run *r = e->r;
+    const Reference *what = ref->what;
+    if (what->kind == REFERENCE_STORED) tensor_copy(r, ref->z, what->stored[c->i]);
+    if (what->kind != REFERENCE_NOISED) return;
+    size_t mark = r->temp->used;
+    Tensor n = what->noise ? what->noise[c->i] : temp(r, ref->z.s);
+    if (!what->noise && e->g->noise) e->g->noise(e->g->user, NOISE_REFERENCE, c, n);
+    else if (!what->noise) run_fail(r, E_OPTION, "guidance: a re-noised reference needs noise");
+    ddim_add_noise(r, e->g->schedule, c->t, ref->z, what->start, n);
+    arena_release(r->temp, mark);
+}
+
+static void see_references(Engine *e, const Clock *c)
+{
+    Run *r = e->r;
+    for (int j = 0; j < e->refs && run_ok(r); j++) {
+        ReferenceRun *ref = &e->ref[j];
+        bool along = ref->what->kind == REFERENCE_LOCKSTEP, frozen = ref->what->kind == REFERENCE_FROZEN;
+        Wants w = {0};
+        if (frozen && ref->seen) continue;
+        wants_of_reference(e, &w, j, c);
+        ref->seen = w.n > 0;
+        if (!along && !w.n) continue;
+        place_reference(e, ref, c);
+        Arena *step = r->step;
+        if (frozen) r->step = r->run;                     /* what is seen now stays */
+        for (int k = 0; k < ref->lanes; k++) {
+            Lane *l = &ref->lane[k];
+            bool mixed = along && lane_mix(l, c, false) != 0;
+            if (l->b.context_at) l->context = l->b.context_at(c, l->state);
+            l->z = ref->z;
+            if (!mixed && !(l->b.watch && w.n)) continue;
+            guide_observe(r, e->g, l, c, w.want, l->b.watch ? w.n : 0, NULL, false, mixed);
+            e->report.forwards++;
+        }
+        r->step = step;
+    }
+}
+
+/* ---- the sampler --------------------------------------------------------------------------------------------------- */
+
+static void sampler_step(Engine *e, const Clock *c, Tensor to, Tensor x0, Tensor from, Tensor m_x0, Tensor m_dir, bool is_eps)
+{
+    Run *r = e->r;
+    Schedule s = *e->g->schedule;
+    Shape one = {{ 1, from.s.d[0], from.s.d[1], from.s.d[2] }};
+    if (is_eps) s.config.prediction = PREDICT_EPS;
+    Tensor n = e->noise;
+    if (n.x) n.s = one;
+    to.s = x0.s = from.s = m_x0.s = m_dir.s = one;
+    if (e->g->sampler == SAMPLER_DDPM) ddpm_step(r, &s, c->t, to, x0, from, m_x0, n);
+    else ddim_step(r, &s, c->t, to, x0, from, m_x0, m_dir, n, (DdimOptions){ .eta = e->g->eta });
+}
+
+static void draw(Engine *e, const Clock *c)
+{
+    bool wanted = e->g->sampler == SAMPLER_DDPM || e->g->eta > 0;
+    if (!wanted) return;
+    if (!e->g->noise) run_fail(e->r, E_OPTION, "guidance: this sampler needs noise");
+    else e->g->noise(e->g->user, NOISE_SAMPLER, c, e->noise);
+}
+
+static void move_references(Engine *e, const Clock *c)
+{
+    Run *r = e->r;
+    size_t mark = r->temp->used;
+    for (int j = 0; j < e->refs && run_ok(r); j++) {
+        ReferenceRun *ref = &e->ref[j];
+        if (ref->what->kind != REFERENCE_LOCKSTEP) continue;
+        Tensor m = temp(r, ref->z.s), x0 = temp(r, ref->z.s);
+        mix_lanes(r, m, ref->lane, ref->lanes, c, false);
+        sampler_step(e, c, ref->z, x0, ref->z, m, m, false);
+        arena_release(r->temp, mark);
+    }
+}
+
+/* z at t_prev back to t with fresh noise (time travel): z = sqrt(ab/ab') z' + sqrt(1 - ab/ab') n. */
+static void travel(Engine *e, const Clock *c)
+{
+    Run *r = e->r;
+    size_t mark = r->temp->used;
+    Tensor n = temp(r, e->z.s);
+    double back = c->ab / c->ab_prev;
+    if (!e->g->noise) run_fail(r, E_OPTION, "guidance: repeating a step needs noise");
+    else e->g->noise(e->g->user, NOISE_TRAVEL, c, n);
+    blend(r, e->z, (real)sqrt(back), e->z, (real)sqrt(1 - back), n);
+    arena_release(r->temp, mark);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------------------- */
+
+static void hooks_after_pass(Engine *e, const Clock *c)
+{
+    View now[LANES];
+    const View *ref[REFERENCES];
+    for (int k = 0; k < e->lanes; k++) now[k] = e->lane[k].view;
+    for (int j = 0; j < e->refs; j++) ref[j] = shown(&e->ref[j], "");
+    for (int k = 0; k < e->methods->parts && run_ok(e->r); k++)
+        if (e->methods->part[k].after_pass) e->methods->part[k].after_pass(c, e->r, now, ref, e->methods->part[k].state);
+}
+
+static void hooks_after_step(Engine *e, const Clock *c)
+{
+    Tensor zref[REFERENCES];
+    for (int j = 0; j < e->refs; j++) zref[j] = e->ref[j].z;
+    for (int k = 0; k < e->methods->parts && run_ok(e->r); k++)
+        if (e->methods->part[k].after_step) e->methods->part[k].after_step(c, e->r, e->z, zref, e->methods->part[k].state);
+}
+
+static void remix(Engine *e, const Clock *c)
+{
+    Tensor out[LANES];
+    for (int k = 0; k < e->lanes; k++) out[k] = e->lane[k].eps;
+    for (int k = 0; k < e->methods->parts && run_ok(e->r); k++)
+        if (e->methods->part[k].remix) {
+            e->methods->part[k].remix(c, e->r, out, e->eps_x0, e->methods->part[k].state);
+            tensor_copy(e->r, e->eps_dir, e->eps_x0);
+        }
+}
+
+static void one_step(Engine *e, Clock *c)
+{
+    Run *r = e->r;
+    e->has_after = false;
+    tensor_zero(e->after);
+    for (int k = 0; k < e->lanes; k++) {
+        Lane *l = &e->lane[k];
+        l->valid = false;
+        l->eps = (Tensor){0};
+        l->view = (View){0};
+        if (l->b.context_at) l->context = l->b.context_at(c, l->state);
+        if (e->own_z) tensor_copy(r, l->z, e->z);
+    }
+    see_references(e, c);
+    rules_early(e, c);
+    predict(e, c);
+    engine_mix(e, c);
+    rules_late(e, c);
+    remix(e, c);
+    hooks_after_pass(e, c);
+    draw(e, c);
+    Tensor from = e->own_z ? e->lane[e->carries].z : e->z;
+    sampler_step(e, c, e->z, e->x0, from, e->eps_x0, e->eps_dir, e->is_eps);
+    if (e->has_after) axpy(r, e->z, -1, e->after);
+    move_references(e, c);
+    hooks_after_step(e, c);
+}
+
+static void begin(Engine *e, Tensor z)
+{
+    Run *r = e->r;
+    e->z = z;
+    e->eps_x0 = tensor_in(r, r->run, z.s);
+    e->eps_dir = tensor_in(r, r->run, z.s);
+    e->x0 = tensor_in(r, r->run, z.s);
+    e->after = tensor_in(r, r->run, z.s);
+    if (e->g->sampler == SAMPLER_DDPM || e->g->eta > 0) e->noise = tensor_in(r, r->run, z.s);
+    for (int k = 0; k < e->lanes; k++) {
+        Lane *l = &e->lane[k];
+        l->z = e->own_z ? tensor_in(r, r->run, z.s) : z;
+        if (!l->context.x && !l->b.context_at) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
+    }
+    for (int j = 0; j < e->refs; j++) {
+        ReferenceRun *ref = &e->ref[j];
+        ref->z = tensor_in(r, r->run, z.s);
+        tensor_copy(r, ref->z, ref->what->kind == REFERENCE_LOCKSTEP && ref->what->start.x ? ref->what->start : z);
+    }
+}
+
+static double repeats(const Engine *e, const Clock *c)
+{
+    for (int k = 0; k < e->methods->parts; k++)
+        if (e->methods->part[k].repeat) return e->methods->part[k].repeat(c, e->methods->part[k].repeat_par);
+    return 1;
+}
+
+void guide_sample(Run *r, const Guide *g, const Guidance *methods, Tensor z)
+{
+    size_t run_mark = r->run->used, step_mark = r->step->used, keep_mark = r->keep->used;
+    Engine *e = arena_take(r->run, sizeof *e);
+    if (!e) {
+        run_fail(r, E_MEMORY, "out of memory: guidance");
+        return;
+    }
+    *e = (Engine){ .r = r, .g = g };
+    if (engine_compose(e, methods)) begin(e, z);
+    for (int i = g->first_step; i < g->schedule->n && run_ok(r); i++) {
+        Clock c = guide_clock(g->schedule, i);
+        e->report = (GuideReport){ .clock = c };
+        int times = (int)fmax(1, repeats(e, &c));
+        for (c.repeat = 0; c.repeat < times && run_ok(r); c.repeat++) {
+            if (c.repeat) travel(e, &c);
+            one_step(e, &c);
+            arena_release(r->keep, keep_mark);
+            arena_release(r->step, step_mark);
+        }
+        size_t bad = run_ok(r) ? count_nonfinite(z) : 0;
+        if (bad) run_fail(r, E_NUMBER, "%zu numbers of the latent are not finite after step %d of %d (t %d)", bad, i + 1, c.n, c.t);
+        if (run_ok(r) && g->watch && !g->watch(g->user, &e->report, z, e->x0)) run_fail(r, E_STOP, "stopped");
+    }
+    arena_release(r->keep, keep_mark);
+    arena_release(r->step, step_mark);
+    arena_release(r->run, run_mark);
+}

@@ -1,0 +1,53 @@
+/* engine.h -- the parts of a guided run, shared by compose.c, rules.c and engine.c only. */
+#ifndef GUIDANCE_ENGINE_H
+#define GUIDANCE_ENGINE_H
+#include "guidance/guide.h"
+
+enum { LANES = 8, REFERENCES = 8, RULES = 24, WANTS = 64 };
+
+typedef struct { const Rule *rule; void *state; const char *method; } RuleAt;
+
+typedef struct {
+    const Reference *what;
+    Lane lane[LANES];
+    int lanes;
+    Tensor z;                                             /* its latent at this step; LOCKSTEP: goes along */
+    bool seen;                                            /* its views belong to this step */
+} ReferenceRun;
+
+typedef struct {
+    Run *r;
+    const Guide *g;
+    const Guidance *methods;
+    Lane lane[LANES];
+    int lanes, carries;
+    bool own_z;
+    ReferenceRun ref[REFERENCES];
+    int refs;
+    RuleAt rule[RULES];
+    int rules;
+    Tensor z, eps_x0, eps_dir, x0;                        /* run arena; eps_*: the mixed network output, later eps itself */
+    Tensor after;                                         /* what TO_MEAN and TO_PREV take off the next z */
+    bool is_eps, has_after;
+    Tensor noise;                                         /* the sampler's draw of this step; empty: none */
+    View step;                                            /* EPS, X0, PREV, LATENT */
+    GuideReport report;
+} Engine;
+
+typedef struct { Want want[WANTS]; int n; } Wants;
+
+/* compose.c */
+bool engine_compose(Engine *e, const Guidance *methods);
+/* rules.c */
+bool rule_active(const RuleAt *u, const Clock *c);
+bool rule_early(const RuleAt *u);                         /* its destination is changed before the step predicts */
+void wants_add(Engine *e, Wants *w, See kind, const char *sites);
+void wants_of_rules(Engine *e, Wants *w, const Lane *l, const Clock *c, bool early);
+void rules_early(Engine *e, Clock *c);
+void rules_late (Engine *e, const Clock *c);              /* moves eps_x0, eps_dir (eps itself by then) */
+/* engine.c */
+const View *engine_reference(const Engine *e, int reference, const Lane *l);         /* NULL: none, or not seen */
+void engine_see(Engine *e, Lane *l, const Clock *c, const Wants *w, bool pull, bool whole);
+double lane_mix(const Lane *l, const Clock *c, bool direction);
+void engine_mix(Engine *e, const Clock *c);               /* lanes' outputs -> eps_x0, eps_dir (still the network's kind) */
+#endif

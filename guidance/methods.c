@@ -1,0 +1,22 @@
+#include <string.h>
+#include "guidance/methods.h"
+#include "guidance/selfguide.h"
+
+const MethodInfo *const methods_all[] = { &method_selfguide, NULL };
+
+const MethodInfo *methods_find(const char *name)
+{
+    for (int i = 0; methods_all[i]; i++)
+        if (!strcmp(methods_all[i]->name, name)) return methods_all[i];
+    return NULL;
+}
+
+int methods_option(const MethodInfo *m, const char *name)
+{
+    for (int i = 0; i < m->options; i++)
+        if (!strcmp(m->option[i].name, name)) return i;
+    return -1;
+}
+
+double mix_uncond(const Clock *c, const double *par) { return c->n ? 1 - par[0] : 0; }
+double mix_cond  (const Clock *c, const double *par) { return c->n ? par[0] : 0; }

@@ -1,0 +1,78 @@
+/* methods.h -- the registry: every method that `tiller methods` lists, its options and how it is built.
+ *
+ * One row a method: names, paper, the option table (which feeds the parser, `tiller help METHOD` and the manual), and
+ * build, which turns words, boxes, images and numbers into a Method.  Tables are static; what build makes lives in the
+ * run arena.  A value that the paper fixes is the option's default; what suits another model is a preset, kept apart. */
+#ifndef GUIDANCE_METHODS_H
+#define GUIDANCE_METHODS_H
+#include "guidance/guide.h"
+
+typedef struct {
+    const char *name;                                     /* as on the command line, without dashes */
+    double value, lo, hi;                                 /* default and range; a switch has range 0..1 */
+    const char *symbol;                                   /* the paper's letter */
+    const char *help;                                     /* one line */
+} MethodOption;
+
+enum { OBJECT_TOKENS = 16 };
+typedef struct {                                          /* a word (or phrase) of the prompt */
+    const char *word;
+    int token[OBJECT_TOKENS], tokens;                     /* positions in the encoded prompt; 0 is the begin mark */
+    int source[OBJECT_TOKENS], sources;                   /* its positions in the reference's prompt; 0 of them: not there */
+} Object;
+
+typedef enum { EDIT_KEEP, EDIT_MOVE, EDIT_RESIZE, EDIT_SHAPE, EDIT_APPEARANCE, EDIT_REWEIGHT } EditKind;
+typedef struct {
+    EditKind kind;
+    int object;                                           /* index into objects */
+    double x, y;                                          /* MOVE: fractions of the frame, right and down; RESIZE: factors; REWEIGHT: x */
+    int reference;                                        /* which reference the targets come from */
+} ObjectEdit;
+
+typedef struct {                                          /* the text of one prompt, as alignment needs it */
+    const int *id;                                        /* [length], begin and end marks included */
+    const char *const *word;                              /* the words between spaces */
+    const int (*span)[2];                                 /* word k's token positions [first, past the last) */
+    int length, words, ids;                               /* ids: up to and including the end mark */
+} PromptWords;
+
+typedef struct {
+    const double *number;                                 /* a value for each option of the row, in its order */
+    Tensor uncond, cond;                                  /* contexts [T,D]: negative (or empty) prompt, and prompt */
+    Tensor source;                                        /* the reference's prompt; empty: the prompt itself */
+    Tensor direction;                                     /* added to the source's context (Pix2Pix-Zero); empty: none */
+    double scale;                                         /* of classifier-free guidance */
+    const Object *object;
+    int objects;
+    const ObjectEdit *edit;
+    int edits;
+    PromptWords words, source_words;
+    const Tensor *stored;                                 /* an inversion: stored[i] is the latent of step i, stored[n] the clean one; NULL */
+    const Tensor *x0;                                     /* clean latents of real images, one a reference; NULL */
+    int images;
+    const Tensor *null_text;                              /* [n] unconditional contexts of null-text inversion; NULL */
+    const Schedule *schedule;
+    const Unet *unet;
+    int h, w;                                             /* latent size */
+} MethodInput;
+
+typedef struct {
+    const char *name, *title, *paper;                     /* "self-guidance", "Diffusion Self-Guidance", "arXiv 2306.00986" */
+    const char *summary;                                  /* one line: what it is for */
+    const char *equation;                                 /* the method in one line of plain text */
+    const char *example;                                  /* a whole command */
+    const MethodOption *option;
+    int options;
+    bool edits;                                           /* it needs a source: the same seed unguided, or an image */
+    bool objects;                                         /* it needs words */
+    bool (*build)(Run *r, Method *m, const MethodInput *in);
+} MethodInfo;
+
+extern const MethodInfo *const methods_all[];             /* NULL at the end */
+const MethodInfo *methods_find(const char *name);
+int methods_option(const MethodInfo *m, const char *name);            /* index; -1: none */
+
+/* Common branches: "uncond" weighted 1 - w and "cond" weighted w; par[0] is w.  At w = 1 uncond is not run. */
+double mix_uncond(const Clock *c, const double *par);
+double mix_cond  (const Clock *c, const double *par);
+#endif
