@@ -1,6 +1,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include "guidance/guide.h"
 #include "ref/conform.h"
 #include "ref/options.h"
 
@@ -17,6 +18,11 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "ddim",                conform_ddim,         0 },
     { "ddim-inverse",        conform_ddim_inverse, 0 },
     { "guid-cfg",            conform_cfg,          0 },
+    { "guid-maps-appearance-*", conform_maps_appearance, 0 },
+    { "guid-maps-centroid",  conform_maps_centroid, 0 },
+    { "guid-maps-mask-*",    conform_maps_mask,    0 },
+    { "guid-maps-warp",      conform_maps_warp,    0 },
+    { "guid-schedule",       conform_selfguide_schedule, 0 },
     { "guid-taps",           conform_taps,         FLOAT_WAVES },
     { "inversion",           conform_inversion,    0 },
     { "manifest",            conform_manifest,     0 },
@@ -27,6 +33,12 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "rng-torch-randn",     conform_randn,        0 },
     { "rng-torch-sequence",  conform_sequence,     0 },
     { "sample",              conform_sample,       0 },
+    { "selfguide-appearance", conform_selfguide_property, FLOAT_WAVES },
+    { "selfguide-centroid",  conform_selfguide_property, FLOAT_WAVES },
+    { "selfguide-eps",       conform_selfguide_eps, FLOAT_WAVES },
+    { "selfguide-loop",      conform_selfguide_loop, FLOAT_WAVES },
+    { "selfguide-shape",     conform_selfguide_property, FLOAT_WAVES },
+    { "selfguide-size",      conform_selfguide_property, FLOAT_WAVES },
     { "tokenizer",           conform_tokenizer,    0 },
     { "unet",                conform_unet,         0 },
     { "vae",                 conform_vae,          0 },
@@ -36,7 +48,7 @@ enum { MOST_CASES = 4096, KIND_COUNT = sizeof KINDS / sizeof *KINDS };
 static void run_kind(Case *c)
 {
     int kind = 0;
-    while (kind < KIND_COUNT && strcmp(KINDS[kind].kind, c->kind)) kind++;
+    while (kind < KIND_COUNT && !site_matches(KINDS[kind].kind, c->kind)) kind++;
     if (kind == KIND_COUNT) {
         judge_truth(c, "kind", false, case_name(c, "kind \"%s\" is not known here", c->kind));
         return;

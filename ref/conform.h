@@ -105,5 +105,7 @@ ConformKind conform_ddim, conform_ddim_inverse;                  /* conform_ddim
 ConformKind conform_sample, conform_inversion;                   /* conform_sample.c */
 ConformKind conform_cfg;                                         /* conform_cfg.c */
 ConformKind conform_randn, conform_sequence, conform_other, conform_diffusers, conform_portable, conform_philox;   /* conform_random.c */
+ConformKind conform_maps_mask, conform_maps_centroid, conform_maps_warp, conform_maps_appearance, conform_selfguide_schedule;
+ConformKind conform_selfguide_property, conform_selfguide_eps, conform_selfguide_loop;           /* conform_selfguide.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif
