@@ -16,8 +16,9 @@ typedef struct Tokenizer Tokenizer;
 
 enum { TOKENIZER_MOST_IDS = 1000000, TOKENIZER_LONGEST = 1 << 22 };      /* ids in a vocabulary; bytes of a prompt */
 
-/* A tokenizer folder: vocab.json and merges.txt; special tokens and model_max_length from special_tokens_map.json, else
- * tokenizer_config.json (each a string or {"content": string}), else <|startoftext|>, <|endoftext|>, padding = end, 77.
+/* A tokenizer folder: vocab.json and merges.txt, or without the first tokenizer.json, which newer folders hold instead;
+ * special tokens and model_max_length from special_tokens_map.json, else tokenizer_config.json (each a string or
+ * {"content": string}), else <|startoftext|>, <|endoftext|>, padding = end, 77.
  * NULL on failure: E_FILE, or E_FORMAT naming file and line or entry; E_MEMORY. */
 Tokenizer *tokenizer_load(Arena *a, const char *folder, Status *s);
 

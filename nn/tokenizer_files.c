@@ -12,7 +12,8 @@ typedef struct {
     Arena *keep;                                          /* what the tokenizer holds */
     Arena work;                                           /* parsed files, dropped at the end */
     Status *s;
-    char path[MOST_PATH + 40];
+    char path[MOST_PATH + 40], vocabulary[MOST_PATH + 40];            /* the file being read; the one with the ids */
+    const char *unit;                                     /* what the merges are counted in */
 } Loading;
 
 static bool bad(Loading *l, const char *what) { return status_fail(l->s, E_FORMAT, "%s: %s", l->path, what), false; }
@@ -55,13 +56,11 @@ const Word *word_find(const Word *word, int count, const char *text, size_t leng
     return low < count && !text_order(word[low].text, (size_t)word[low].length, text, length) ? &word[low] : NULL;
 }
 
-/* vocab.json: {"text": id, ...}; the ids are 0 .. n-1, each once. */
-static bool load_words(Loading *l)
+/* {"text": id, ...}; the ids are 0 .. n-1, each once. */
+static bool load_words(Loading *l, const Json *j)
 {
     Tokenizer *t = l->t;
-    const Json *j = json_load(&l->work, l->path, l->s);
-    if (!j) return false;
-    if (j->kind != JSON_OBJECT || !j->count) return bad(l, "expected an object with an id for each text");
+    if (!j || j->kind != JSON_OBJECT || !j->count) return bad(l, "expected an object with an id for each text");
     if (j->count > TOKENIZER_MOST_IDS) return bad(l, "more than 1000000 entries");
     t->word = room_for(l, l->keep, (size_t)j->count, sizeof *t->word);
     t->spelling = room_for(l, l->keep, (size_t)j->count, sizeof *t->spelling);
@@ -112,25 +111,38 @@ static bool find_symbols(Loading *l)
     return true;
 }
 
-static bool bad_line(Loading *l, int line, const char *what, const char *text, size_t length)
+static bool bad_merge(Loading *l, int rank, const char *what, const char *text, size_t length)
 {
-    status_fail(l->s, E_FORMAT, "%s: line %d: %s: \"%.*s\"", l->path, line, what, length < 80 ? (int)length : 80, text);
+    status_fail(l->s, E_FORMAT, "%s: %s %d: %s: \"%.*s\"", l->path, l->unit, rank, what, length < 80 ? (int)length : 80, text);
     return false;
 }
 
-static bool read_merge(Loading *l, int line, const char *text, size_t length, char *join)
+/* text: "left right".  join has room for it. */
+static bool add_merge(Loading *l, int rank, const char *text, size_t length, char *join)
 {
     Tokenizer *t = l->t;
     const char *blank = memchr(text, ' ', length);
     size_t left = blank ? (size_t)(blank - text) : 0, right = blank ? length - left - 1 : 0;
-    if (!left || !right || memchr(blank + 1, ' ', right)) return bad_line(l, line, "two pieces with one blank between expected", text, length);
+    if (!left || !right || memchr(blank + 1, ' ', right)) return bad_merge(l, rank, "two pieces with one blank between expected", text, length);
     memcpy(join, text, left);
     memcpy(join + left, blank + 1, right);
     const Word *a = word_find(t->word, t->count, text, left), *b = word_find(t->word, t->count, blank + 1, right);
     const Word *c = word_find(t->word, t->count, join, left + right);
-    if (!a || !b) return bad_line(l, line, "a piece that is not in vocab.json", text, length);
-    if (!c) return bad_line(l, line, "the pieces together are not in vocab.json", text, length);
-    t->merge[t->merges++] = (Merge){ a->id, b->id, line, c->id };
+    if (!a || !b) return bad_merge(l, rank, "a piece that is not in the vocabulary", text, length);
+    if (!c) return bad_merge(l, rank, "the pieces together are not in the vocabulary", text, length);
+    t->merge[t->merges++] = (Merge){ a->id, b->id, rank, c->id };
+    return true;
+}
+
+static bool order_merges(Loading *l)
+{
+    Merge *m = l->t->merge;
+    qsort(m, (size_t)l->t->merges, sizeof *m, merge_order);
+    for (int i = 1; i < l->t->merges; i++)
+        if (m[i].left == m[i - 1].left && m[i].right == m[i - 1].right) {
+            status_fail(l->s, E_FORMAT, "%s: %s %d: the same pair as in %s %d", l->path, l->unit, m[i].rank, l->unit, m[i - 1].rank);
+            return false;
+        }
     return true;
 }
 
@@ -154,17 +166,62 @@ static bool load_merges(Loading *l)
         size_t length = to - from;
         if (length && text[to - 1] == '\r') length--;
         if (line == 1 && length >= 8 && !memcmp(text, "#version", 8)) continue;
-        fine = read_merge(l, (int)line, text + from, length, join);
+        fine = add_merge(l, (int)line, text + from, length, join);
     }
     free(text);
-    Merge *m = l->t->merge;
-    if (fine) qsort(m, (size_t)l->t->merges, sizeof *m, merge_order);
-    for (int i = 1; fine && i < l->t->merges; i++)
-        if (m[i].left == m[i - 1].left && m[i].right == m[i - 1].right) {
-            status_fail(l->s, E_FORMAT, "%s: line %d: the same pair as in line %d", l->path, m[i].rank, m[i - 1].rank);
-            fine = false;
-        }
-    return fine;
+    return fine && order_merges(l);
+}
+
+/* tokenizer.json's "merges": ["left right", ...] or [["left", "right"], ...]; the index is the rank. */
+static bool load_merge_list(Loading *l, const Json *j)
+{
+    size_t longest = 0;
+    if (!j || j->kind != JSON_ARRAY) return bad(l, "model.merges: a list expected");
+    for (const Json *e = j->child; e; e = e->next) {
+        const Json *a = json_at(e, 0), *b = json_at(e, 1);
+        bool pair = e->kind == JSON_ARRAY && e->count == 2 && a->kind == JSON_STRING && b->kind == JSON_STRING;
+        size_t length = pair ? a->length + b->length + 1 : e->length;
+        if (!pair && e->kind != JSON_STRING) return bad(l, "model.merges: two texts, or one with a blank between, expected");
+        if (length > longest) longest = length;
+    }
+    l->t->merge = room_for(l, l->keep, (size_t)j->count + 1, sizeof *l->t->merge);
+    char *join = room_for(l, &l->work, longest + 1, 1), *line = room_for(l, &l->work, longest + 1, 1);
+    bool fine = l->t->merge && join && line;
+    int rank = 0;
+    for (const Json *e = j->child; fine && e; e = e->next) {
+        if (e->kind == JSON_ARRAY) {
+            const Json *a = json_at(e, 0), *b = json_at(e, 1);
+            memcpy(line, a->text, a->length);
+            line[a->length] = ' ';
+            memcpy(line + a->length + 1, b->text, b->length);
+            fine = add_merge(l, rank++, line, a->length + b->length + 1, join);
+        } else
+            fine = add_merge(l, rank++, e->text, e->length, join);
+    }
+    return fine && order_merges(l);
+}
+
+/* vocab.json and merges.txt; without the first, tokenizer.json, which newer folders hold instead of both. */
+static bool load_vocabulary(Loading *l, const char *folder)
+{
+    snprintf(l->path, sizeof l->path, "%s/tokenizer.json", folder);
+    bool joint = file_exists(l->path);
+    snprintf(l->vocabulary, sizeof l->vocabulary, "%s/vocab.json", folder);
+    joint = joint && !file_exists(l->vocabulary);
+    snprintf(l->vocabulary, sizeof l->vocabulary, "%s/%s", folder, joint ? "tokenizer.json" : "vocab.json");
+    memcpy(l->path, l->vocabulary, sizeof l->path);
+    const Json *j = json_load(&l->work, l->path, l->s), *model = j && joint ? json_get(j, "model") : NULL;
+    if (!j) return false;
+    if (!joint) {
+        if (!load_words(l, j) || !find_symbols(l)) return false;
+        snprintf(l->path, sizeof l->path, "%s/merges.txt", folder);
+        l->unit = "line";
+        return load_merges(l);
+    }
+    if (!json_is(json_get(model, "type"), "BPE") || !json_is(json_get(model, "end_of_word_suffix"), "</w>"))
+        return bad(l, "model: type \"BPE\" with end_of_word_suffix \"</w>\" expected");
+    l->unit = "merge";
+    return load_words(l, json_get(model, "vocab")) && find_symbols(l) && load_merge_list(l, json_get(model, "merges"));
 }
 
 /* A special token in a config file: absent or null, a string, or an object with "content".  False when malformed. */
@@ -209,7 +266,7 @@ static bool load_specials(Loading *l, const char *folder)
         size_t bytes = text[k] ? text[k]->length : string ? strlen(string) : 0;
         const Word *w = string ? word_find(t->word, t->count, string, bytes) : &t->special[EOS];
         if (!w) {
-            status_fail(l->s, E_FORMAT, "%s/vocab.json: no entry for the %s \"%.60s\"", folder, name[k], string);
+            status_fail(l->s, E_FORMAT, "%s: no entry for the %s \"%.60s\"", l->vocabulary, name[k], string);
             return false;
         }
         t->special[k] = *w;
@@ -226,10 +283,8 @@ Tokenizer *tokenizer_load(Arena *a, const char *folder, Status *s)
     bool fine = l.t != NULL;
     if (fine) {
         *l.t = (Tokenizer){0};
-        fine = load_words(&l) && find_symbols(&l);
+        fine = load_vocabulary(&l, folder) && load_specials(&l, folder);
     }
-    snprintf(l.path, sizeof l.path, "%s/merges.txt", folder);
-    fine = fine && load_merges(&l) && load_specials(&l, folder);
     arena_free(&l.work);
     return fine ? l.t : NULL;
 }

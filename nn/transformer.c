@@ -124,6 +124,7 @@ void transformer_forward(Run *r, const Transformer *t, Tensor y, TransformerPass
     Tensor turn[2] = {{0}};
     for (int i = 0; forget && i < 2 && i < layers - 1; i++) turn[i] = temp(r, x.s);
     for (int i = 0; i < layers && run_ok(r); i++) {
+        if (r->stop && r->stop(r->user)) run_fail(r, E_STOP, "stopped at %s", t->block[i].path);
         Tensor out = i == layers - 1 ? y : forget ? turn[i % 2] : keep(r, x.s);
         block_forward(r, &t->block[i], t->config.act, out, &p->block[i], x);
         x = out;
