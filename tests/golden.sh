@@ -28,11 +28,15 @@ tiller=$build/tiller
 fresh() {
     rm -rf "$scratch"
     mkdir -p "$scratch/cases" "$scratch/ours" "$scratch/ours64"
-    cp -r "$here/cases/guid-cfg" "$scratch/cases/"
-    file=$scratch/cases/guid-cfg/tensors.safetensors
+    cp -r "$here/cases/${1:-guid-cfg}" "$scratch/cases/"
+    file=$scratch/cases/${1:-guid-cfg}/tensors.safetensors
 }
 run() { out=$("$tiller" conform "$@" 2>/dev/null); code=$?; last=$(printf '%s\n' "$out" | tail -n 1); }
 overwrite() { printf "$1" | dd of="$file" bs=1 seek="$(($(wc -c <"$file") - 4))" conv=notrunc 2>/dev/null; }
+flip_lowest_bit() {                                       # of the last number
+    low=$(tail -c 4 "$file" | od -An -tu1 -N1)
+    printf "\\$(printf %o $((low ^ 1)))" | dd of="$file" bs=1 seek="$(($(wc -c <"$file") - 4))" conv=notrunc 2>/dev/null
+}
 failures() { [ $code -eq "$1" ] && [ "${last#* passed, }" = "$2 failed" ]; }
 
 fresh; run "$scratch/cases/guid-cfg";                         check "an untouched copy passes" failures 0 0
@@ -46,6 +50,11 @@ fresh; head -c 40 "$here/cases/guid-cfg/case.json" >"$scratch/cases/guid-cfg/cas
 run "$scratch/cases/guid-cfg" "$here/cases/rng-torch-sequence"
 check "an unreadable case gives exit code 3, and the others still run" [ "$code $last" = "3 13 passed, 1 failed" ]
 run "$scratch/cases/guid-cfg/nowhere";                        check "a case that is not there gives exit code 3" failures 3 1
+
+fresh rng-torch-sequence; flip_lowest_bit
+run "$scratch/cases/rng-torch-sequence";                      check "the lowest bit of one random number is one failure" failures 1 1
+fresh sd-ddim-10; sed -i 's/"steps": 10/"steps": 11/' "$scratch/cases/sd-ddim-10/case.json"
+run "$scratch/cases/sd-ddim-10";                              check "a parameter is read, not assumed" [ $code -eq 1 ]
 
 # Our values, written by both programs, agree as float32 does and not to the bit.
 fresh
