@@ -67,24 +67,16 @@ void linear_backward(Run *r, Linear *l, Tensor dx, Tensor dy, const LinearCache 
     linear_back(r, dx, as_matrix(l->w.grad, &l->w), l->b.grad, dy, c->x, as_matrix(l->w.v, &l->w));
 }
 
-/* The transformed kernels serve only sizes where they pay: what is computed depends on this image's shape,
- * and not on the size the layer was prepared for. */
-static Tensor winograd_for(const Conv *l, Shape x)
-{
-    bool pays = l->u.x && winograd_pays(x.d[1], x.d[2], l->w.size[1], l->w.size[0]);
-    return pays ? l->u : (Tensor){0};
-}
-
 void conv_forward(Run *r, const Conv *l, Tensor y, ConvCache *c, Tensor x, Tensor base)
 {
     c->x = x;
-    conv2d(r, y, x, l->w.v, l->b.v, winograd_for(l, x.s), base, l->at);
+    conv2d(r, y, x, l->w.v, l->b.v, l->u, base, l->at);
 }
 
 void conv_backward(Run *r, Conv *l, Tensor dx, Tensor dy, const ConvCache *c)
 {
     if (!dx.x && !conv_trains(l)) return;
-    conv2d_back(r, dx, l->w.grad, l->b.grad, dy, c->x, l->w.v, winograd_for(l, dy.s), l->at);
+    conv2d_back(r, dx, l->w.grad, l->b.grad, dy, c->x, l->w.v, l->u, l->at);
 }
 
 void norm_forward(Run *r, const Norm *l, Tensor y, NormCache *c, Tensor x, Tensor scale_, Tensor shift)
