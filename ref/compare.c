@@ -6,6 +6,7 @@
 #include "ref/compare_pairs.h"
 #include "ref/console.h"
 #include "ref/image.h"
+#include "ref/oneline.h"
 #include "ref/options.h"
 #include "tensor/json.h"
 
@@ -72,9 +73,9 @@ static void print_heading(void)
 
 static void print_row(const Comparison *c, const Pair *p)
 {
-    char text[200];
+    char text[200], name[ONELINE];
     const Difference *d = &p->d;
-    printf("%s  %-56s %9.2e %9.2e %9.2e %11.8f %9.0f %9.0f %9.0f %3zu/%-3zu  %s: %.9g, %.9g", p->pass ? "ok  " : "DIFF", p->b.name,
+    printf("%s  %-56s %9.2e %9.2e %9.2e %11.8f %9.0f %9.0f %9.0f %3zu/%-3zu  %s: %.9g, %.9g", p->pass ? "ok  " : "DIFF", oneline(name, sizeof name, p->b.name),
            d->max_abs, d->max_rel, d->rel_rms, d->cosine, d->ulp_max, d->ulp_99, d->ulp_median, d->nan_mismatch, d->inf_mismatch,
            place(&p->b, d->at, text), d->a, d->b);
     if (c->pictures) printf("  PSNR %.2f dB, %zu of %zu bytes differ", d->psnr, d->differing, d->n);
@@ -83,13 +84,13 @@ static void print_row(const Comparison *c, const Pair *p)
 
 static void print_unmatched(const Comparison *c)
 {
-    char x[200], y[200];
-    static const char *const word[] = { "", "missing", "extra", "shape" };
+    char x[200], y[200], name[ONELINE];
     for (int i = 0; i < c->n; i++) {
         const Pair *p = &c->pair[i];
-        if (p->kind == PAIR_MISSING) printf("%-8s %s %s: only in the second\n", word[p->kind], p->b.name, sizes(&p->b, y));
-        if (p->kind == PAIR_EXTRA) printf("%-8s %s %s: only in the first\n", word[p->kind], p->a.name, sizes(&p->a, x));
-        if (p->kind == PAIR_SHAPE) printf("%-8s %s: %s in the first, %s in the second\n", word[p->kind], p->b.name, sizes(&p->a, x), sizes(&p->b, y));
+        oneline(name, sizeof name, p->b.name);
+        if (p->kind == PAIR_MISSING) printf("missing  %s %s: only in the second\n", name, sizes(&p->b, y));
+        if (p->kind == PAIR_EXTRA) printf("extra    %s %s: only in the first\n", name, sizes(&p->a, x));
+        if (p->kind == PAIR_SHAPE) printf("shape    %s: %s in the first, %s in the second\n", name, sizes(&p->a, x), sizes(&p->b, y));
     }
 }
 
@@ -105,13 +106,14 @@ static int by_badness(const void *p, const void *q)
 static void print_worst(Comparison *c)
 {
     Pair **list = arena_take(&c->arena, (size_t)c->n * sizeof *list);
+    char name[ONELINE];
     int n = 0;
     for (int i = 0; list && i < c->n; i++)
         if (c->pair[i].kind == PAIR_BOTH) list[n++] = &c->pair[i];
     if (!n) return;
     for (int i = 0; i < c->n && !c->set.all; i++)
         if (c->pair[i].kind == PAIR_BOTH && !c->pair[i].pass) {
-            printf("first difference, in the order of the second file: %s\n", c->pair[i].b.name);
+            printf("first difference, in the order of the second file: %s\n", oneline(name, sizeof name, c->pair[i].b.name));
             break;
         }
     if (!c->set.all) qsort(list, (size_t)n, sizeof *list, by_badness);

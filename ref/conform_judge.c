@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ref/conform.h"
+#include "ref/oneline.h"
 #include "tensor/shape.h"
 
 static const double LIMIT_F64 = 1e-6;   /* of the double program: the data are float32, so 6e-8 at best */
@@ -20,8 +21,7 @@ typedef struct { Measure by; double error, limit, ours, theirs; size_t at; bool 
 static void print_json(const Case *c, const char *event, const char *name, const Verdict *v)
 {
     JsonOut o = {0};
-    json_open(&o, NULL, '{');
-    json_text(&o, "event", event);
+    console_event(&o, event);
     json_text(&o, "case", c->name);
     json_text(&o, "kind", c->kind ? c->kind : "");
     json_text(&o, "name", name);
@@ -31,17 +31,17 @@ static void print_json(const Case *c, const char *event, const char *name, const
     json_real(&o, "limit", v->limit, 9);
     json_truth(&o, "pass", v->pass);
     if (v->why) json_text(&o, "why", v->why);
-    json_close(&o, '}');
-    if (!o.failed) printf("%.*s\n", (int)o.size, o.bytes);
-    json_free(&o);
+    console_send(c->report->console, &o);
 }
 
 static void print_line(const Case *c, const char *name, const Verdict *v)
 {
     if (!c->report->headed) printf("%-4s  %-28s %-72s %-5s %10s %10s\n", "", "case", "tensor or check", "by", "error", "limit");
     c->report->headed = true;
-    printf("%s  %-28s %-72s %-5s %10.2e %10.1e", v->pass ? "PASS" : "FAIL", c->name, name, MEASURES[v->by], v->error, v->limit);
-    if (v->why) printf("  %s", v->why);
+    char a[ONELINE], b[ONELINE], why[ONELINE];
+    printf("%s  %-28s %-72s %-5s %10.2e %10.1e", v->pass ? "PASS" : "FAIL", oneline(a, sizeof a, c->name), oneline(b, sizeof b, name),
+           MEASURES[v->by], v->error, v->limit);
+    if (v->why) printf("  %s", oneline(why, sizeof why, v->why));
     else if (!v->pass) printf("  at %zu: %.9g instead of %.9g", v->at, v->ours, v->theirs);
     putchar('\n');
 }

@@ -2,19 +2,16 @@
 #include <stdio.h>
 #include <string.h>
 #include "ref/conform.h"
+#include "ref/oneline.h"
 
 enum { MOST_PIECES = 1 << 16 };
 typedef struct { Case *c; const Tokenizer *t; Piece *pieces; int64_t *ids; int *row; } Reader;
 
-/* The text's beginning, on one line and valid as UTF-8. */
+/* With the text's beginning. */
 static const char *title(Case *c, const char *what, int i, const Json *text)
 {
     char start[44];
-    size_t n = text->length < 40 ? text->length : 40;
-    while (n && n < text->length && (text->text[n] & 0xC0) == 0x80) n--;
-    for (size_t k = 0; k < n; k++) start[k] = (unsigned char)text->text[k] < 32 || text->text[k] == 127 ? '.' : text->text[k];
-    start[n] = 0;
-    return case_name(c, "%s %d \"%s\"", what, i, start);
+    return case_name(c, "%s %d \"%s\"", what, i, oneline(start, sizeof start, text->text));
 }
 
 static void judge_string(Reader *r, int i, const Json *entry)

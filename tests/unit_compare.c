@@ -2,6 +2,7 @@
  * the matching of two files by name, by map and by moved axes. */
 #include "tests/check.h"
 #include "ref/compare_pairs.h"
+#include "ref/oneline.h"
 
 static DifferenceSum sum;                                 /* large: not for the stack */
 
@@ -227,6 +228,15 @@ static void long_tensors(void)
     safetensors_close(&f[1]);
 }
 
+static void names_on_one_line(void)
+{
+    char to[ONELINE], small[6];
+    check_true("controls do not pass", !strcmp(oneline(to, sizeof to, "a\n\033[2J\177\302\233\303\251"), "a??[2J??\303\251"));
+    check_true("cut to the room", !strcmp(oneline(small, sizeof small, "abcdefgh"), "abcde"));
+    check_true("not inside a character", !strcmp(oneline(small, sizeof small, "abc\342\202\254"), "abc"));
+    check_true("a whole one at the end stays", !strcmp(oneline(small, sizeof small, "ab\342\202\254"), "ab\342\202\254"));
+}
+
 int main(void)
 {
     snprintf(folder, sizeof folder, "%s/tiller-compare-XXXXXX", P_tmpdir);
@@ -240,6 +250,7 @@ int main(void)
     moved_axes();
     bad_maps();
     long_tensors();
+    names_on_one_line();
     static const char *const files[] = { "types", "a", "b", "theirs", "ours", "map", "bad map", "long a", "long b" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) remove(path_of(files[i]));
     remove(folder);
