@@ -65,8 +65,7 @@ static int fold(Char *out, const Char *c, int n)
     int m = 0;
     for (int i = 0; i < n; i++) {
         if (unicode_class(c[i].code) == CHAR_SPACE) {
-            if (i && unicode_class(c[i - 1].code) == CHAR_SPACE) out[m - 1].to = c[i].to;
-            else out[m++] = (Char){ ' ', c[i].from, c[i].to };
+            if (!i || unicode_class(c[i - 1].code) != CHAR_SPACE) out[m++] = (Char){ ' ', c[i].from, c[i].to };
             continue;
         }
         uint32_t low[2];
