@@ -98,7 +98,7 @@ void common_surplus(const Console *c, const Model *m)
 const char *common_hint(const Status *s)
 {
     switch (s->code) {
-    case E_MEMORY: return "a smaller --width and --height, or --num-images 1, need less; --max-memory sets the limit";
+    case E_MEMORY: return "a smaller picture needs less; --max-memory sets the limit";
     case E_FILE:   return strstr(s->text, "model") ? "--model FOLDER names a model in the diffusers layout" : NULL;
     default:       return NULL;
     }

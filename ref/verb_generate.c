@@ -240,6 +240,17 @@ static bool prepare(Work *w)
     return output_check(path, s) && (!g->save_latents || output_check(g->save_latents, s));
 }
 
+/* Better now than after minutes. */
+static bool memory_suffices(Work *w)
+{
+    double wanted = (double)estimate_generate(w->p, &w->request), most = (double)w->g->common.most_memory, have = (double)system_memory();
+    if (most > 0 && wanted > most)
+        run_fail(&w->p->run, E_MEMORY, "about %.0f MB are wanted, --max-memory allows %.0f MB", wanted / 1e6, most / 1e6);
+    else if (wanted > have)
+        console_warning(&w->console, "about %.0f MB are wanted, and %.0f MB are free", wanted / 1e6, have / 1e6);
+    return run_ok(&w->p->run);
+}
+
 static void say_start(Work *w, const char *event)
 {
     JsonOut o = {0};
@@ -289,7 +300,7 @@ static int generate(Work *w)
 {
     PipelineHooks hooks = { w, on_step, on_preview, on_image, on_note };
     Status *s = &w->p->run.status;
-    if (check_options(w->g, s) && prepare(w)) {
+    if (check_options(w->g, s) && prepare(w) && (w->g->dry_run || memory_suffices(w))) {
         w->console.computing = true;
         say_start(w, "start");
         if (w->g->dry_run) {

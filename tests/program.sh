@@ -96,6 +96,10 @@ if command -v python3 >/dev/null; then
     check 'json: parses' python3 -c 'import json,sys; [json.loads(l) for l in open("out")]'
 fi
 
+code 'memory' 0 generate --json -q -p x -s 1 --steps 1 -W 256 -H 256 -o j.png
+estimate=$(sed -n 's/.*"estimated_bytes":\([0-9]*\).*/\1/p' out) peak=$(sed -n 's/.*"peak_rss_bytes":\([0-9]*\).*/\1/p' out)
+check 'estimated memory within 15 %' test $((estimate * 100)) -gt $((peak * 85)) -a $((estimate * 100)) -lt $((peak * 115))
+
 # latents and pictures
 code 'encode' 0 encode a.png -o z.safetensors;  code 'decode' 0 decode z.safetensors -o back.png
 check 'decode wrote a PNG' sh -c 'head -c 4 back.png | grep -aq PNG'
