@@ -21,7 +21,7 @@ typedef struct {                                          /* a word (or phrase) 
     int source[OBJECT_TOKENS], sources;                   /* its positions in the reference's prompt; 0 of them: not there */
 } Object;
 
-typedef enum { EDIT_KEEP, EDIT_MOVE, EDIT_RESIZE, EDIT_SHAPE, EDIT_APPEARANCE, EDIT_REWEIGHT } EditKind;
+typedef enum { EDIT_KEEP, EDIT_MOVE, EDIT_RESIZE, EDIT_SHAPE, EDIT_APPEARANCE, EDIT_REWEIGHT, EDIT_BLEND } EditKind;   /* BLEND: change only where this word is */
 typedef struct {
     EditKind kind;
     int object;                                           /* index into objects */
@@ -56,6 +56,14 @@ typedef struct {
     int h, w;                                             /* latent size */
 } MethodInput;
 
+/* What a method wants beside the prompt; NEED_SOURCE is 1. */
+enum {
+    NEED_SOURCE    = 1,                                   /* something to keep: the same seed unguided under the source's text, or an image */
+    NEED_INVERSION = 2,                                   /* of an image: stored[] (see invert) and a start from stored[0]; else x0 is re-noised */
+    NEED_IMAGE     = 4,                                   /* an image always */
+    NEED_DIRECTION = 8                                    /* a direction of text: from words or sentences to others */
+};
+
 typedef struct {
     const char *name, *title, *paper;                     /* "self-guidance", "Diffusion Self-Guidance", "arXiv 2306.00986" */
     const char *summary;                                  /* one line: what it is for */
@@ -63,9 +71,13 @@ typedef struct {
     const char *example;                                  /* a whole command */
     const MethodOption *option;
     int options;
-    bool edits;                                           /* it needs a source: the same seed unguided, or an image */
+    unsigned needs;                                       /* an or of NEED_ */
     bool objects;                                         /* it needs words */
     bool (*build)(Run *r, Method *m, const MethodInput *in);
+    /* Of a real image, before build: stored[n] holds its clean latents [C,h,w]; fills stored[n-1] .. stored[0], and where the
+     * method reads them null_text[0] .. null_text[n-1] (tensors [T,D], made by the caller), setting *with_null.  in->stored
+     * and in->null_text are not there yet.  NULL: DDIM inversion at scale 1 under in->source (in->cond when that is empty). */
+    bool (*invert)(Run *r, const Guide *g, const MethodInput *in, Tensor *stored, Tensor *null_text, bool *with_null);
 } MethodInfo;
 
 extern const MethodInfo *const methods_all[];             /* NULL at the end */

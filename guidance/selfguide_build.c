@@ -142,5 +142,5 @@ const MethodInfo method_selfguide = {
     "move, resize or restyle an object, keep what the others are and where",
     "eps += v sigma_t d/dz sum_i w_i | property_i(z) - target_i |,  properties of attention maps and features",
     "tiller edit --method self-guidance --prompt \"a photo of a cat and an apple on grass\" --move \"cat=+0.25,0\"",
-    option, OPTIONS, true, true, build,
+    option, OPTIONS, NEED_SOURCE, true, build, NULL,
 };
