@@ -3,6 +3,7 @@
 #include "ref/estimate.h"
 #include "ref/image.h"
 #include "ref/metadata.h"
+#include "ref/params.h"
 #include "ref/progress.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
@@ -10,7 +11,7 @@
 
 typedef struct {
     Common common;
-    const char *prompt, *negative, *latents, *save_latents, *output;
+    const char *prompt, *negative, *latents, *save_latents, *output, *params, *params_from;
     int  steps, W, H, count, rng, batch_rng, preview_every;
     double scale, eta, rescale;
     Seed seed;
@@ -36,6 +37,8 @@ static const Option row[] = {
     { "save-latents",   0,   OPTION_TEXT,   AT(save_latents),  0, 0,       NULL,  "FILE",  "write the final latents (safetensors, key latents)", NULL },
     { "output",         'o', OPTION_TEXT,   AT(output),        0, 0,       "picture.png", "FILE", "PNG; several pictures: x-0.png, x-1.png", NULL },
     { "preview-every",  0,   OPTION_INT,    AT(preview_every), 0, 10000,   "0",   "N",     "every N steps write the estimate so far as x-step0010.png; 0: never", NULL },
+    { "params",         0,   OPTION_TEXT,   AT(params),        0, 0,       NULL,  "FILE",  "options from a JSON object; those of the command line win", NULL },
+    { "params-from",    0,   OPTION_TEXT,   AT(params_from),   0, 0,       NULL,  "IMAGE", "options from a picture made before; those of the command line win", NULL },
     { "low-memory",     0,   OPTION_FLAG,   AT(low_memory),    0, 0,       NULL,  NULL,    "the two passes of a step one after the other; the same picture", NULL },
     { "no-metadata",    0,   OPTION_FLAG,   AT(no_metadata),   0, 0,       NULL,  NULL,    "do not write into the picture how it was made", NULL },
     { "dry-run",        0,   OPTION_FLAG,   AT(dry_run),       0, 0,       NULL,  NULL,    "show all values and the memory wanted, and stop", NULL },
@@ -314,20 +317,38 @@ static int generate(Work *w)
     return console_end(&w->console, s->code == OK ? EXIT_DONE : console_error(&w->console, s, common_hint(s)));
 }
 
+/* Parsed once to learn of files with options, and again with those in front. */
+static bool parse(Work *w, Generate *g, Arena *words, int argc, char **argv, int *code)
+{
+    OptionPage full = page;
+    Status s = {0};
+    int rests;
+    full.table[1] = machine_options;
+    full.table[2] = common_options;
+    if (!verb_begin(&w->console, &full, g, argc, argv, NULL, &rests, code)) return false;
+    if (!g->params && !g->params_from) return true;
+    if (!params_expand(words, &argc, &argv, g->params, g->params_from, &s)) {
+        *code = console_end(&w->console, console_error(&w->console, &s, NULL));
+        return false;
+    }
+    *g = (Generate){0};
+    return verb_begin(&w->console, &full, g, argc, argv, NULL, &rests, code);
+}
+
 int verb_generate(int argc, char **argv)
 {
     Generate g = {0};
     Pipeline p = {0};
+    Arena words = {0};
     Work w = { .g = &g, .p = &p, .begun = clock_seconds() };
-    OptionPage full = page;
-    int rests, code;
-    full.table[1] = machine_options;
-    full.table[2] = common_options;
-    if (!verb_begin(&w.console, &full, &g, argc, argv, NULL, &rests, &code)) return code;
-    w.request = request_of(&g);
-    code = generate(&w);
+    int code;
+    if (parse(&w, &g, &words, argc, argv, &code)) {
+        w.request = request_of(&g);
+        code = generate(&w);
+    }
     free(w.latents);
     arena_free(&w.arena);
+    arena_free(&words);
     pipeline_close(&p);
     return code;
 }

@@ -69,7 +69,7 @@ small --low-memory -o d.png;                    check 'passes apart' cmp -s a.pn
 small -s 8 -o d.png;                            check 'another seed, another picture' sh -c '! cmp -s a.png d.png'
 small --num-images 2 -o n.png
 check 'several pictures: the first is the same' sh -c "test -s n-0.png -a -s n-1.png"
-small -s 8 -o e.png --no-metadata; small --num-images 2 --no-metadata -o m.png
+small --no-metadata -o plain0.png; small -s 8 -o e.png --no-metadata; small --num-images 2 --no-metadata -o m.png
 check 'several pictures: picture k is seed + k' cmp -s m-1.png e.png
 check 'metadata: parameters' grep -aq 'Steps: 4, Sampler: DDIM, CFG scale: 7.5, Seed: 7, Size: [0-9]*x[0-9]*, Model hash: [0-9a-f]\{10\}, Model: tiny-model' a.png
 check 'metadata: JSON' grep -aq '"prompt":"a red car on grass"' a.png
@@ -85,6 +85,18 @@ code 'quiet' 0 generate -q -p x -s 1 --steps 1 -o q.png; check 'quiet says nothi
 code 'dry run' 0 generate -p x -s 1 --dry-run -o dry.png; check 'dry run: values' grep -q 'guidance-scale *7.5' out
 check 'dry run writes nothing' test ! -e dry.png
 code 'long prompt' 0 generate -p "$(printf 'red car %.0s' $(seq 60))" -s 1 --steps 1 -o long.png; said 'long prompt' 'dropped'
+
+# values from files
+code 'params-from' 0 generate -q --params-from a.png -o r.png; check 'params-from: the same bytes' cmp -s a.png r.png
+code 'params-from: one of several' 0 generate -q --params-from n-1.png -o r.png; check 'params-from: the seed of that picture' grep -aq 'Seed: 8,' r.png
+small --num-images 2 --batch-rng shared -o h.png
+code 'params-from: of a shared batch' 0 generate -q --params-from h-1.png -o r.png; check 'params-from: the whole batch' cmp -s h-1.png r-1.png
+echo '{"prompt": "a red car on grass", "seed": 7, "steps": 4, "no_metadata": true, "low-memory": false}' >p.json
+code 'params' 0 generate -q --params p.json -o r.png; check 'params: as options' cmp -s plain0.png r.png
+code 'params: the command line wins' 0 generate -q --params p.json -s 8 -o r.png; check 'params: other seed' cmp -s e.png r.png
+echo '{"stesp": 3}' >p.json; code 'params: unknown' 2 generate --params p.json; said 'params: unknown' 'the nearest is --steps'
+echo '{"steps": [3]}' >p.json; code 'params: not a value' 3 generate --params p.json; said 'params: not a value' 'p.json'
+code 'params-from: no values' 3 generate --params-from e.png; code 'params-from: no file' 3 generate --params-from nothing.png
 
 # events
 code 'json' 0 generate --json -p 'a "quoted" cat' -s 1 --steps 3 -o j.png

@@ -1,0 +1,84 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ref/params.h"
+#include "ref/png.h"
+#include "tensor/file.h"
+#include "tensor/json.h"
+
+enum { PICTURE_MOST = 64 << 20, DEEPEST = 16 };
+
+/* "--name=value", or "--name" for true; NULL for false, null and what has no value as an option. */
+static char *word(Arena *a, const char *name, const Json *j, const char *file, Status *s)
+{
+    const char *value = j->kind == JSON_STRING || j->kind == JSON_NUMBER ? j->text : NULL;
+    if (j->kind == JSON_FALSE || j->kind == JSON_NULL) return NULL;
+    if (!value && j->kind != JSON_TRUE) {
+        status_fail(s, E_FORMAT, "%s: %.80s: a text, a number or true is wanted", file, name);
+        return NULL;
+    }
+    size_t room = strlen(name) + (value ? j->length : 0) + 4;
+    char *to = arena_take(a, room);
+    if (!to) {
+        status_fail(s, E_MEMORY, "%s: out of memory", file);
+        return NULL;
+    }
+    int n = snprintf(to, room, "--%s%s%s", name, value ? "=" : "", value ? value : "");
+    for (char *c = to; c < to + n && *c != '='; c++)
+        if (*c == '_') *c = '-';
+    return to;
+}
+
+static const Json *picture_object(Arena *a, const char *file, Status *s)
+{
+    size_t size;
+    char *bytes = file_load(file, PICTURE_MOST, &size, s);
+    const char *text = bytes ? png_text(a, (const uint8_t *)bytes, size, "tiller") : NULL;
+    if (bytes && !text) status_fail(s, E_FORMAT, "%s: no values of a run in this picture", file);
+    free(bytes);
+    return text ? json_parse(a, text, strlen(text), DEEPEST, file, s) : NULL;
+}
+
+typedef struct { char **word; int n; } Words;
+
+static void add(Words *w, char *text)
+{
+    if (text) w->word[w->n++] = text;
+}
+
+/* The seed in a picture is its own; of a batch with one generator the first picture's is needed, and the whole batch. */
+static void add_picture(Words *w, Arena *a, const Json *j, const char *file, Status *s)
+{
+    static const char *const names[] = { "prompt", "negative", "steps", "guidance_scale", "rescale", "eta", "width", "height", "rng", "latents", "math" };
+    const Json *seed = json_get(j, "seed"), *count = json_get(j, "num_images");
+    int image = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (json_get(j, names[i])) add(w, word(a, names[i], json_get(j, names[i]), file, s));
+    bool shared = json_is(json_get(j, "batch_rng"), "shared");
+    if (shared && count) add(w, word(a, "num-images", count, file, s));
+    if (shared) add(w, word(a, "batch-rng", json_get(j, "batch_rng"), file, s));
+    if (!seed || seed->kind != JSON_NUMBER) return;
+    char *text = arena_take(a, 40);
+    bool whole = json_int(json_get(j, "image"), &image);
+    uint64_t own = seed->text[0] == '-' ? (uint64_t)strtoll(seed->text, NULL, 10) : strtoull(seed->text, NULL, 10);
+    if (text) snprintf(text, 40, "--seed=%llu", (unsigned long long)(own - (shared && whole ? (uint64_t)image : 0)));
+    add(w, text);
+}
+
+bool params_expand(Arena *a, int *argc, char ***argv, const char *json_file, const char *picture, Status *s)
+{
+    const Json *file = json_file ? json_load(a, json_file, s) : NULL, *old = picture ? picture_object(a, picture, s) : NULL;
+    if (s->code != OK) return false;
+    if (file && file->kind != JSON_OBJECT) status_fail(s, E_FORMAT, "%s: an object is wanted", json_file);
+    int most = *argc + 20 + (file ? file->count : 0);
+    Words w = { arena_take(a, (size_t)most * sizeof *w.word), 0 };
+    if (!w.word) status_fail(s, E_MEMORY, "out of memory");
+    if (s->code != OK) return false;
+    add(&w, (*argv)[0]);
+    if (old) add_picture(&w, a, old, picture, s);
+    for (const Json *j = file ? file->child : NULL; j; j = j->next) add(&w, word(a, j->key, j, json_file, s));
+    for (int i = 1; i < *argc; i++) add(&w, (*argv)[i]);
+    *argc = w.n;
+    *argv = w.word;
+    return s->code == OK;
+}
