@@ -20,23 +20,6 @@ static Tensor fresh(Shape s)
 }
 
 static Tensor room(Shape s) { return tensor_in(&run, &data, s); }
-static bool same(Tensor a, Tensor b) { return tensor_same(a, b) && !memcmp(a.x, b.x, tensor_count(a) * sizeof(real)); }
-
-static bool equal(Tensor a, Tensor b)                     /* as numbers: -0 equals 0 */
-{
-    if (!tensor_same(a, b)) return false;
-    for (size_t i = 0, n = tensor_count(a); i < n; i++)
-        if (!(a.x[i] == b.x[i])) return false;
-    return true;
-}
-
-static bool moves(Tensor t)
-{
-    for (size_t i = 0, n = tensor_count(t); i < n; i++)
-        if (t.x[i] != 0 && t.x[i] == t.x[i]) return true;
-    return false;
-}
-
 /* Wide enough for Winograd convolutions at 16x16. */
 static const char *const UNET_WIDE =
     "{\"block_out_channels\":[32,64],\"down_block_types\":[\"CrossAttnDownBlock2D\",\"DownBlock2D\"],\"layers_per_block\":1,"
@@ -445,16 +428,6 @@ static void frugality(void)
         arena_free(&s);
     }
     check_true("recomputing holds less than remembering, no gradients less again", peak[2] < peak[1] && peak[1] < peak[0]);
-}
-
-static double error(Tensor a, Tensor b)
-{
-    double worst = 0, largest = 0;
-    for (size_t i = 0; i < tensor_count(b); i++) {
-        worst = fmax(worst, fabs((double)a.x[i] - (double)b.x[i]));
-        largest = fmax(largest, fabs((double)b.x[i]));
-    }
-    return worst / largest;
 }
 
 /* Transformed kernels serve both ways, where they pay.  Limit: five times the 2e-6 measured in float (Winograd

@@ -44,6 +44,36 @@ static inline void tiny_vae(Vae *v, const char *text, Arena *a, Status *s)
     if (s->code == OK) params_randomise(vae_walk, v, a, 2, s);
 }
 
+/* ---- comparing ---- */
+
+static inline bool same(Tensor a, Tensor b) { return tensor_same(a, b) && !memcmp(a.x, b.x, tensor_count(a) * sizeof(real)); }
+
+static inline bool equal(Tensor a, Tensor b)                     /* as numbers: -0 equals 0 */
+{
+    if (!tensor_same(a, b)) return false;
+    for (size_t i = 0, n = tensor_count(a); i < n; i++)
+        if (!(a.x[i] == b.x[i])) return false;
+    return true;
+}
+
+static inline bool moves(Tensor t)
+{
+    for (size_t i = 0, n = tensor_count(t); i < n; i++)
+        if (t.x[i] != 0 && t.x[i] == t.x[i]) return true;
+    return false;
+}
+
+static inline double error(Tensor a, Tensor b)
+{
+    double worst = 0, largest = 0;
+    for (size_t i = 0, n = tensor_count(b); i < n; i++) {
+        double off = fabs((double)a.x[i] - (double)b.x[i]);
+        if (!(off <= worst)) worst = off;                 /* NaN stays */
+        largest = fmax(largest, fabs((double)b.x[i]));
+    }
+    return worst / largest;
+}
+
 /* Reads, overwrites and pulls:  E = sum w v^2 / 2,  v' = gain v + leaf.   dv = gain dv' + w v,  dleaf = dv'. */
 typedef struct { Arena *arena; Tensor seen, weight, leaf, dleaf; real gain; double E; int calls, replays; } Steer;
 
