@@ -56,6 +56,8 @@ static void attention_again(Case *c) { attention_back(&run, c->dq, c->dk, c->dv,
 static void conv(int size, int I, int O, int kernel, Conv2d g, bool fast)
 {
     char name[80];
+    snprintf(name, sizeof name, "conv%d/%d%s %d %d->%d dx dw", kernel, g.stride, fast ? " winograd" : "", size, I, O);
+    if (wanted && !strstr(name, wanted)) return;
     size_t mark = arena.used;
     Case c = { .x = fresh(SHAPE(1, size, size, I)), .w = fresh(SHAPE(O, kernel, kernel, I)), .b = fresh(SHAPE(O)), .c = g };
     Shape out = conv2d_shape(c.x.s, c.w.s, g);
@@ -77,6 +79,8 @@ static void conv(int size, int I, int O, int kernel, Conv2d g, bool fast)
 static void matrix(int T, int I, int O)
 {
     char name[80];
+    snprintf(name, sizeof name, "linear %dx%dx%d dx", T, I, O);
+    if (wanted && !strstr(name, wanted)) return;
     size_t mark = arena.used;
     Case c = { .x = fresh(SHAPE(1, T, I)), .w = fresh(SHAPE(O, I)), .b = fresh(SHAPE(O)), .y = fresh(SHAPE(1, T, O)) };
     snprintf(name, sizeof name, "linear %dx%dx%d", T, I, O);
@@ -91,6 +95,8 @@ static void matrix(int T, int I, int O)
 static void heads(int Tq, int Tk, int count, int D)
 {
     char name[80];
+    snprintf(name, sizeof name, "attention %dx%d %dx%d back", Tq, Tk, count, D);
+    if (wanted && !strstr(name, wanted)) return;
     size_t mark = arena.used;
     Shape q = SHAPE(1, Tq, count * D), k = SHAPE(1, Tk, count * D);
     Case c = { .q = fresh(q), .k = fresh(k), .v = fresh(k), .dq = fresh(q), .dk = fresh(k), .dv = fresh(k), .y = fresh(q),
