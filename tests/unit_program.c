@@ -4,6 +4,7 @@
 #include "ref/exif.h"
 #include "ref/image.h"
 #include "ref/jpeg_check.h"
+#include "ref/metadata.h"
 #include "ref/options.h"
 #include "ref/progress.h"
 #include "tensor/hash.h"
@@ -248,6 +249,45 @@ static void test_exit_codes(void)
     check_true("exit codes: a shape of our own", console_exit_code(&c, E_SHAPE) == 70);
 }
 
+static void test_names(void)
+{
+    static const struct { const char *path, *insert, *wanted; } t[] = {
+        { "a/x.png", "-3", "a/x-3.png" }, { "x", "-3", "x-3" }, { "a.b/x", "-0", "a.b/x-0" }, { ".png", "-1", ".png-1" }, { "x.y.png", "", "x.y.png" } };
+    static const char *const base[][2] = { { "a/b", "b" }, { "a/b//", "b" }, { "b", "b" }, { "/", "" }, { "a b/c d", "c d" } };
+    char to[64];
+    Status s = {0};
+    for (int i = 0; i < 5; i++) {
+        output_name(to, sizeof to, t[i].path, t[i].insert);
+        check_true("names: before the extension", !strcmp(to, t[i].wanted));
+        check_true("names: the last part", !strcmp(base_name(base[i][0], to, sizeof to), base[i][1]));
+    }
+    check_true("size: multiples", size_check(64, 8, 8, &s) && !size_check(64, 12, 8, &s) && s.code == E_OPTION && strstr(s.text, "8 and 16") && strstr(s.text, "height"));
+    s = (Status){0};
+    check_true("size: below the factor", !size_check(3, 8, 8, &s) && strstr(s.text, "8 and 8"));
+}
+
+static void test_metadata(void)
+{
+    Arena a = {0};
+    Status s = {0};
+    PipelineRequest q = { .prompt = "a \"red\" car", .negative = "blue", .steps = 4, .scale = 7.5, .W = 128, .H = 64, .count = 1 };
+    ScheduleConfig schedule = { .prediction = PREDICT_V };
+    WeightHashes h = { .file = { { "unet/x.safetensors", "0123456789abcdef" } }, .files = 1, .model = "0123456789abcdef" };
+    Metadata m = { &q, "models/a, b", "fast", "plain", &schedule, &h, NULL, 2, 44 };
+    PngText t[METADATA_TEXTS];
+    bool made = metadata_texts(t, &a, &m, &s);
+    check_true("metadata: parameters", made && !strcmp(t[0].text, "a \"red\" car\nNegative prompt: blue\nSteps: 4, Sampler: DDIM, CFG scale: 7.5, Seed: 44, "
+               "Size: 128x64, Model hash: 0123456789, Model: \"a, b\", Version: tiller " TILLER_VERSION));
+    const Json *j = made ? json_parse(&a, t[1].text, strlen(t[1].text), 8, "tiller", &s) : NULL;
+    check_true("metadata: JSON", j && json_is(json_get(j, "prompt"), q.prompt) && json_is(json_get(j, "prediction_type"), "v_prediction") &&
+               json_is(json_get(json_get(j, "weights_sha256"), "unet/x.safetensors"), "0123456789abcdef") && !json_get(j, "latents"));
+    check_true("metadata: no folders", j && !strstr(t[1].text, "models/"));
+    q.negative = "";
+    made = metadata_texts(t, &a, &m, &s);
+    check_true("metadata: no negative prompt", made && !strstr(t[0].text, "Negative"));
+    arena_free(&a);
+}
+
 int main(void)
 {
     test_options();
@@ -261,5 +301,7 @@ int main(void)
     test_encode();
     test_progress();
     test_exit_codes();
+    test_names();
+    test_metadata();
     return check_done();
 }
