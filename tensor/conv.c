@@ -76,7 +76,7 @@ static void ground(real *y, int ld, int rows, int columns, const real *b, const 
 
 static void forward(Run *r, const Geometry *g, real *y, const real *x, const real *w, const real *b, const real *add)
 {
-    int down = parts(g->P, 256), high = parts(g->P, down), across = down >= 8 ? 1 : least(parts(g->O, 128), parts(8, down));
+    int down = parts(g->P, 512), high = parts(g->P, down), across = down >= 8 ? 1 : least(parts(g->O, 128), parts(8, down));
     int wide = parts(parts(g->O, across), TILE_WIDE) * TILE_WIDE;
     size_t each = product_scratch(high);
     real *scratch = scratch_take(r, each * (size_t)r->threads);

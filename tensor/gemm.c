@@ -66,7 +66,7 @@ typedef struct { int rows, columns, across, down; } Cut;
 
 static Cut cut(int T, int O)
 {
-    Cut c = { .down = parts(T, 256) };
+    Cut c = { .down = parts(T, 512) };
     c.rows = parts(T, c.down);
     c.across = c.down >= 8 ? 1 : least(parts(O, 128), parts(8, c.down));
     c.columns = parts(parts(O, c.across), TILE_WIDE) * TILE_WIDE;
