@@ -28,7 +28,7 @@ OBJ64  = $(SOURCE:%.c=$(BUILD)/f64/%.o)
 
 UNIT   = $(patsubst tests/%.c,$(BUILD)/f32/tests/%,$(wildcard tests/unit_*.c tests/kernels*.c tests/laws*.c tests/hostile*.c))
 DOUBLE = $(patsubst tests/%.c,$(BUILD)/f64/tests/%,$(wildcard tests/gradcheck*.c tests/laws*.c))
-CASES  = $(sort $(dir $(wildcard tests/golden/cases/*/case.json))) $(wildcard tests/golden/safetensors/manifest.json)
+SCRIPTS ?= tests/house.sh tests/golden.sh $(wildcard tests/program*.sh)
 
 all: $(BUILD)/tiller
 f64: $(BUILD)/tiller64
@@ -80,7 +80,19 @@ demo: $(BUILD)/tiller
 	$(BUILD)/tiller generate --prompt "a photo of a red car on grass" --seed 7 --output demo.png
 
 test: all f64 $(UNIT) $(DOUBLE)
-	@tests/run.sh $(UNIT) $(DOUBLE) tests/house.sh tests/golden.sh tests/program.sh
+	@BUILD=$(BUILD) TILLER=$(BUILD)/tiller tests/run.sh $(UNIT) $(DOUBLE) $(SCRIPTS)
+
+# Everything: the tests, again under the address and undefined-behaviour sanitizers, again without BLAS, then fuzzing where
+# clang is there.  The sanitized program needs other libraries and other limits of memory, so the scripts stay outside it.
+check: test
+	$(MAKE) BUILD=$(BUILD)/san SAN=address,undefined CFLAGS="-O1 -g" SCRIPTS=tests/golden.sh test
+	$(MAKE) BUILD=$(BUILD)/own BLAS=none SCRIPTS=tests/golden.sh test
+	@if command -v clang >/dev/null; then $(MAKE) fuzz; else echo 'fuzz: skipped, clang is not installed'; fi
+
+# Our time against PyTorch's (pip install torch diffusers); without them, ours alone.
+bench: $(BUILD)/f32/tests/bench_unet $(BUILD)/f32/tests/bench_ops
+	@if python3 -c 'import torch, diffusers' 2>/dev/null; then python3 tests/bench.py; \
+	 else printf 'forward\nforward\nboth\nboth\nmemory\n' | $(BUILD)/f32/tests/bench_unet unet; fi
 
 # Needs clang with its sanitizer runtimes; FUZZ_RUNS executions of each target, findings stop it.
 FUZZ      = $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
