@@ -178,8 +178,8 @@ static Tensor read_latents(Pipeline *p, const Safetensors *f, const char *file)
         run_fail(r, E_FORMAT, "%s: latents: there is no such tensor", file);
         return (Tensor){0};
     }
-    if (e->type != T_F32 || !safetensors_shape(e, &s) || (e->rank != 3 && e->rank != 4)) {
-        run_fail(r, E_FORMAT, "%s: latents: F32 [C,h,w] or [N,C,h,w] is expected, %s of rank %d found", file, dtype_name(e->type), e->rank);
+    if ((e->type != T_F32 && e->type != T_F64) || !safetensors_shape(e, &s) || (e->rank != 3 && e->rank != 4)) {
+        run_fail(r, E_FORMAT, "%s: latents: F32 or F64 [C,h,w] or [N,C,h,w] is expected, %s of rank %d found", file, dtype_name(e->type), e->rank);
         return (Tensor){0};
     }
     if (e->rank == 3) s = SHAPE(1, s.d[0], s.d[1], s.d[2]);

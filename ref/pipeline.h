@@ -84,7 +84,7 @@ typedef struct {
     bool   shared;                                        /* one generator for the whole batch, as a single call */
     bool   apart;                                         /* see SampleOptions */
     AlphaKind alphas;
-    const char *latents;                                  /* a safetensors file: key `latents`, F32 [C,h,w] or [N,C,h,w]; NULL: drawn */
+    const char *latents;                                  /* a safetensors file: key `latents`, F32 or F64 [C,h,w] or [N,C,h,w]; NULL: drawn */
     int    preview_every;                                 /* steps; 0: none.  Never changes the result */
 } PipelineRequest;
 

@@ -161,6 +161,13 @@ static void test_jpeg_structure(void)
     check_below("jpeg: progressive pixels", worst[1], 12);
     arena_release(&arena, 0);
 
+    /* a frame of 8192 x 8192 in some hundred bytes */
+    memcpy(p, jpeg_baseline, sizeof jpeg_baseline);
+    for (size_t i = 0; i + 8 < sizeof jpeg_baseline; i++)
+        if (p[i] == 0xff && p[i + 1] == 0xc0) p[i + 5] = 0x20, p[i + 6] = 0, p[i + 7] = 0x20, p[i + 8] = 0;
+    s = (Status){0};
+    check_true("jpeg: a few hundred bytes cannot be 64 megapixels", !image_decode(&m, &arena, p, sizeof jpeg_baseline, "x", &s) && strstr(s.text, "cannot hold"));
+
     /* 65 more scans: the last scan's header repeated */
     n = 0;
     for (size_t i = 0; i + 1 < sizeof jpeg_progressive; i++)
