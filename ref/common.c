@@ -59,20 +59,20 @@ static bool program_folder(char *to, size_t room)
 
 bool common_model(const Common *m, char *folder, size_t room, Status *s)
 {
-    static const char *const places[] = { "../data/tiny-model", "../share/tiller/tiny-model" };
-    char program[1024], tried[2][1200];
+    static const char *const places[] = { "../share/tiller/tiny-model", "../data/tiny-model", "../../data/tiny-model" };     /* installed; build/; build/x/ */
+    enum { PLACES = sizeof places / sizeof *places };
+    char program[1024];
     if (m->model) {
         snprintf(folder, room, "%s", m->model);
         if (!folder_exists(folder)) status_fail(s, E_FILE, "%s: %s", m->model, file_exists(m->model) ? "a model folder is wanted, not a file" : "there is no such model folder");
         return s->code == OK;
     }
     if (!program_folder(program, sizeof program)) snprintf(program, sizeof program, ".");
-    for (int i = 0; i < 2; i++) {
-        snprintf(tried[i], sizeof tried[i], "%s/%s", program, places[i]);
-        snprintf(folder, room, "%s", tried[i]);
+    for (int i = 0; i < PLACES; i++) {
+        snprintf(folder, room, "%s/%s", program, places[i]);
         if (folder_exists(folder)) return true;
     }
-    status_fail(s, E_FILE, "the bundled model is in neither %.200s nor %.200s", tried[0], tried[1]);
+    status_fail(s, E_FILE, "the bundled model is not there: %.300s holds no %s, %s or %s", program, places[0], places[1], places[2]);
     return false;
 }
 

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ref/metadata.h"
+#include "ref/stop.h"
 #include "tensor/file.h"
 #include "tensor/hash.h"
 
@@ -15,7 +16,8 @@ bool file_hash(char hex[65], const char *path, Status *s)
     sha256_begin(&h);
     for (uint64_t at = 0; bytes && at < f.size; at += CHUNK) {
         size_t n = f.size - at < CHUNK ? (size_t)(f.size - at) : CHUNK;
-        if (!file_read(&f, bytes, at, n, s)) break;
+        if (stop_asked(NULL)) status_fail(s, E_STOP, "stopped while %s was read", path);
+        if (s->code != OK || !file_read(&f, bytes, at, n, s)) break;
         sha256_add(&h, bytes, n);
     }
     sha256_end(&h, hex);
