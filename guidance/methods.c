@@ -1,8 +1,10 @@
 #include <string.h>
 #include "guidance/methods.h"
+#include "guidance/multi.h"
 #include "guidance/selfguide.h"
+#include "guidance/suppress.h"
 
-const MethodInfo *const methods_all[] = { &method_selfguide, NULL };
+const MethodInfo *const methods_all[] = { &method_selfguide, &method_attend, &method_astar, &method_suppress, &method_multi, NULL };
 
 const MethodInfo *methods_find(const char *name)
 {

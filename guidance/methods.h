@@ -44,6 +44,8 @@ typedef struct {
     double scale;                                         /* of classifier-free guidance */
     const Object *object;
     int objects;
+    const double (*box)[4];                               /* one an object: x0, y0, x1, y1 as fractions of the frame; x1 <= x0: none; NULL */
+    const Tensor *mask;                                   /* one an object [h',w'], 0 .. 1, of any size; NULL */
     const ObjectEdit *edit;
     int edits;
     PromptWords words, source_words;

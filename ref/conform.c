@@ -12,6 +12,21 @@
  * (up to 3e4 times in 100 steps through a random network), but from 1e-16; measured: 3e-8, what float32 storage leaves. */
 enum { FLOAT_WAVES = 1 };
 static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
+    { "attn-ae-loop",        conform_attend_loop,  0 },
+    { "attn-ae-step",        conform_attend_step,  0 },
+    { "attn-astar-loop",     conform_astar_loop,   0 },
+    { "attn-astar-step",     conform_astar_step,   0 },
+    { "attn-multi-loop",     conform_multi_loop,   0 },
+    { "attn-multi-step",     conform_multi_step,   0 },
+    { "attn-sti-centroid-step", conform_masked_centroid, 0 },
+    { "attn-sti-emphasise-step", conform_suppress_term, 0 },
+    { "attn-sti-even-step",  conform_suppress_term, 0 },
+    { "attn-sti-exclusive-step", conform_suppress_term, 0 },
+    { "attn-sti-loop",       conform_suppress_loop, 0 },
+    { "attn-sti-masked-loop", conform_masked_loop, 0 },
+    { "attn-sti-masked-step", conform_masked_step, 0 },
+    { "attn-sti-step",       conform_suppress_step, 0 },
+    { "attn-sti-suppress-step", conform_suppress_term, 0 },
     { "clip-image",          conform_image,        0 },
     { "clip-preprocess",     conform_preprocess,   0 },
     { "clip-text",           conform_text,         0 },

@@ -107,5 +107,9 @@ ConformKind conform_cfg;                                         /* conform_cfg.
 ConformKind conform_randn, conform_sequence, conform_other, conform_diffusers, conform_portable, conform_philox;   /* conform_random.c */
 ConformKind conform_maps_mask, conform_maps_centroid, conform_maps_warp, conform_maps_appearance, conform_selfguide_schedule;
 ConformKind conform_selfguide_property, conform_selfguide_eps, conform_selfguide_loop;           /* conform_selfguide.c */
+ConformKind conform_attend_step, conform_attend_loop, conform_astar_step, conform_astar_loop;
+ConformKind conform_multi_step, conform_multi_loop;              /* conform_multi.c */
+ConformKind conform_suppress_term, conform_suppress_step, conform_suppress_loop;
+ConformKind conform_masked_step, conform_masked_centroid, conform_masked_loop;                   /* conform_suppress.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif
