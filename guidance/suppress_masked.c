@@ -30,7 +30,7 @@ static acc contrast(Run *r, Tensor dU, Tensor U, const real *mask, int t, acc we
         return 0;
     }
     for (int k = 0; k < K; k++) {
-        q[k] = -INFINITY;
+        q[k] = (acc)-INFINITY;
         for (int p = 0; p < N; p++)
             if (!(mask[p] > 0)) q[k] = fmax(q[k], (acc)U.x[(size_t)k * N + p]);
     }
