@@ -76,6 +76,34 @@ bool common_model(const Common *m, char *folder, size_t room, Status *s)
     return false;
 }
 
+bool common_data(char *path, size_t room, const char *name, Status *s)
+{
+    static const char *const places[] = { "../share/tiller", "../data", "../../data" };
+    char program[1024];
+    if (!program_folder(program, sizeof program)) snprintf(program, sizeof program, ".");
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, room, "%s/%s/%s", program, places[i], name);
+        if (file_exists(path)) return true;
+    }
+    status_fail(s, E_FILE, "%s is not beside the program, %.200s, in ../data or ../share/tiller", name, program);
+    return false;
+}
+
+bool common_bundled(const Common *m, const char *folder)
+{
+    Common own = { .model = NULL };
+    Status s = {0};
+    char bundled[1024], *a, *b;
+    if (!m->model) return true;
+    if (!common_model(&own, bundled, sizeof bundled, &s)) return false;
+    a = realpath(bundled, NULL);
+    b = realpath(folder, NULL);
+    bool same = a && b && !strcmp(a, b);
+    free(a);
+    free(b);
+    return same;
+}
+
 bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
 {
     bool reference = m->math == MATH_REFERENCE;

@@ -8,6 +8,7 @@
 
 static const struct { const char *name, *line; int (*run)(int argc, char **argv); } verb[] = {
     { "generate", "pictures from words",                                   verb_generate },
+    { "edit",     "pictures under guidance: move, resize, replace, keep",   verb_edit },
     { "encode",   "a picture to latents",                                  verb_encode },
     { "decode",   "latents to pictures",                                   verb_decode },
     { "tokenize", "the tokens of a text",                                  verb_tokenize },

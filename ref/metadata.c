@@ -64,7 +64,7 @@ void metadata_members(JsonOut *o, const Metadata *m)
     const PipelineRequest *q = m->request;
     char name[200];
     json_text(o, "version", TILLER_VERSION);
-    json_text(o, "method", "generate");
+    json_text(o, "method", m->method ? m->method : "generate");
     json_text(o, "prompt", q->prompt);
     json_text(o, "negative", q->negative ? q->negative : "");
     json_text(o, "sampler", "DDIM");
@@ -83,6 +83,7 @@ void metadata_members(JsonOut *o, const Metadata *m)
     json_text(o, "math", m->math);
     json_text(o, "kernels", m->kernels);
     json_text(o, "number", sizeof(real) == sizeof(double) ? "float64" : "float32");
+    if (m->more) m->more(o, m->user);
 }
 
 static void object(JsonOut *o, const Metadata *m)

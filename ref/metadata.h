@@ -23,6 +23,9 @@ typedef struct {
     const ScheduleConfig *schedule;
     const WeightHashes *weights;
     const char *latents_sha256;                           /* of the file of starting latents; NULL: drawn */
+    const char *method;                                   /* of the run; NULL: generate */
+    void (*more)(JsonOut *o, const void *user);           /* further members; may be NULL */
+    const void *user;
     int image;                                            /* 0 .. count-1 */
     uint64_t seed;                                        /* of this image */
 } Metadata;

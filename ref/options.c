@@ -174,12 +174,20 @@ static bool take_bytes(const Option *o, uint64_t *to, const char *text, Status *
     return false;
 }
 
+static bool take_list(const Option *o, TextList *to, const char *text, Status *s)
+{
+    if (to->n < LIST_MOST) to->text[to->n++] = text;
+    else status_fail(s, E_OPTION, "--%s: given more than %d times", o->name, LIST_MOST);
+    return s->code == OK;
+}
+
 static bool take(const Option *o, void *settings, const char *text, Status *s)
 {
     void *to = (char *)settings + o->at;
     switch (o->kind) {
     case OPTION_FLAG:   *(bool *)to = true;            return true;
     case OPTION_TEXT:   *(const char **)to = text;     return true;
+    case OPTION_LIST:   return take_list(o, to, text, s);
     case OPTION_INT:    return take_int(o, to, text, s);
     case OPTION_REAL:   return take_real(o, to, text, s);
     case OPTION_SEED:   return take_seed(o, to, text, s);

@@ -12,6 +12,7 @@
 typedef enum {
     OPTION_FLAG,                /* bool: true when given */
     OPTION_TEXT,                /* const char * */
+    OPTION_LIST,                /* TextList: may be given several times, each with one text */
     OPTION_INT,                 /* int in least..most */
     OPTION_REAL,                /* double in least..most; finite */
     OPTION_SEED,                /* Seed: 0 .. 2^64-1, or -2^63 .. -1 as two's complement */
@@ -20,6 +21,9 @@ typedef enum {
 } OptionKind;
 
 typedef struct { bool given; uint64_t value; } Seed;
+
+enum { LIST_MOST = 16 };
+typedef struct { int n; const char *text[LIST_MOST]; } TextList;
 
 typedef struct {
     const char *name;           /* without dashes */
@@ -35,7 +39,7 @@ typedef struct {
 
 typedef struct { const char *title; const Option *row; int rows; } OptionTable;
 
-enum { OPTION_TABLES = 3 };
+enum { OPTION_TABLES = 5 };
 typedef struct {
     const char *verb, *line;    /* its name, and its line in the list of verbs */
     const char *example;        /* a command that works */

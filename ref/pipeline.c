@@ -243,6 +243,13 @@ static void prepare(Pipeline *p, int W, int H)
     p->prepared_H = H;
 }
 
+bool pipeline_ready(Pipeline *p, Tensor context, int W, int H)
+{
+    if (!pipeline_load(p, MODEL_UNET | MODEL_VAE) || !parts_fit(p, context) || !size_fits(p, W, H)) return false;
+    prepare(p, W, H);
+    return run_ok(&p->run);
+}
+
 /* ---- words to pictures ---- */
 
 PipelineRequest pipeline_request(void) { return (PipelineRequest){ .steps = 50, .scale = 7.5, .count = 1 }; }

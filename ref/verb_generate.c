@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include "ref/edit.h"
 #include "ref/estimate.h"
 #include "ref/image.h"
 #include "ref/metadata.h"
@@ -69,8 +70,9 @@ typedef struct {
 
 static Metadata metadata_of(const Work *w, int image, uint64_t seed)
 {
-    return (Metadata){ &w->request, w->folder, common_math(&w->g->common), w->p->run.k->name, &w->p->schedule, &w->hashes,
-                       w->g->latents ? w->latents_sha256 : NULL, image, seed };
+    return (Metadata){ .request = &w->request, .folder = w->folder, .math = common_math(&w->g->common), .kernels = w->p->run.k->name,
+                       .schedule = &w->p->schedule, .weights = &w->hashes, .latents_sha256 = w->g->latents ? w->latents_sha256 : NULL,
+                       .image = image, .seed = seed };
 }
 
 static void picture_path(const Work *w, char *to, size_t room, int image, int step)
@@ -342,6 +344,7 @@ int verb_generate(int argc, char **argv)
     Arena words = {0};
     Work w = { .g = &g, .p = &p, .begun = clock_seconds() };
     int code;
+    if (edit_asked(argc, argv)) return verb_edit(argc, argv);
     if (parse(&w, &g, &words, argc, argv, &code)) {
         w.request = request_of(&g);
         code = generate(&w);

@@ -14,6 +14,9 @@ int verb_decode  (int argc, char **argv);
 int verb_tokenize(int argc, char **argv);
 int verb_info    (int argc, char **argv);
 int verb_sites   (int argc, char **argv);
+int verb_edit    (int argc, char **argv);
+int verb_invert  (int argc, char **argv);
+int verb_methods (int argc, char **argv);
 
 /* The first member of every verb's settings: the option tables below point into it. */
 typedef struct {
@@ -36,6 +39,9 @@ bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, ch
 
 /* The model folder: as asked, else the bundled one beside the program.  E_FILE says where it was looked for. */
 bool common_model(const Common *m, char *folder, size_t room, Status *s);
+/* The path of a bundled file, as "nouns.txt".  E_FILE. */
+bool common_data(char *path, size_t room, const char *name, Status *s);
+bool common_bundled(const Common *m, const char *folder);            /* is it the bundled model? */
 /* Open the pipeline as the options say.  Errors are in p->run.status. */
 bool common_pipeline(Pipeline *p, const Common *m, const char *folder);
 /* One warning for the tensors of the model's files that nothing asked for. */

@@ -1,0 +1,64 @@
+/* edit.h -- what `edit`, `generate --method` and `invert` share: settings, options of methods, presets, a run and its outputs. */
+#ifndef REF_EDIT_H
+#define REF_EDIT_H
+#include "ref/guided.h"
+#include "ref/image.h"
+#include "ref/metadata.h"
+#include "ref/progress.h"
+#include "ref/verbs.h"
+
+typedef struct {
+    Common common;
+    TextList method, move, resize, layout, look, keep, reweight, blend;
+    const char *prompt, *negative, *source_prompt, *image, *source, *target, *source_sentences, *target_sentences, *objects;
+    const char *cache, *latents, *save_latents, *output, *maps, *strip, *plot;
+    int  steps, W, H, count, rng, fit, start;             /* steps 0, scale NaN: not given */
+    double scale, eta, rescale;
+    Seed seed;
+    bool recompute, paper, dry_run, no_metadata;
+    double number[GUIDED_METHODS][GUIDED_NUMBERS];        /* NaN: not given */
+} Edit;
+
+enum { METHOD_ROWS = GUIDED_METHODS * GUIDED_NUMBERS };
+typedef struct {                                          /* options of the chosen methods, as rows of a page */
+    Option row[METHOD_ROWS];
+    char alias[METHOD_ROWS][80], shown[METHOD_ROWS][24], preset[METHOD_ROWS][24], help[METHOD_ROWS][200];
+    const MethodInfo *info[GUIDED_METHODS];
+    int rows, methods;
+} MethodRows;
+
+bool edit_asked(int argc, char **argv);                   /* is --method among the arguments? */
+/* The methods that --method names in argv, and their rows.  E_OPTION for an unknown one, with the nearest. */
+bool edit_methods(MethodRows *m, int argc, char **argv, Status *s);
+void edit_defaults(Edit *e);                              /* before parsing: what "not given" looks like */
+/* Numbers not given: of the preset file (NULL: none), else the methods' own; steps and scale likewise, else 50 and 7.5. */
+bool edit_numbers(Edit *e, GuidedRequest *q, const MethodRows *m, const char *presets, Arena *a, Status *s);
+bool edit_edits(const Edit *e, GuidedRequest *q, Arena *a, Status *s);       /* --move and its like, taken apart */
+
+typedef struct {
+    Edit *e;
+    const char *verb;
+    MethodRows *rows;
+    Console console;
+    Pipeline *p;
+    GuidedRequest request;
+    Guided *guided;
+    Progress progress;
+    char folder[1024], nouns[1200], templates[1200], presets[1200], what[40], image_sha256[65];
+    Arena arena;
+    Image picture;
+    WeightHashes hashes;
+    int image, done;
+    double begun;
+    Status status;                                        /* of writing */
+} EditRun;
+
+/* Model, picture, size, request; nothing is computed yet. */
+bool edit_prepare(EditRun *w);
+GuidedHooks edit_hooks(EditRun *w);
+/* edit_outputs.c: everything one finished picture leaves.  z [1,C,h,w]. */
+bool edit_outputs(EditRun *w, Tensor z, uint64_t seed);
+bool edit_keep_last(EditRun *w);                          /* after E_NUMBER: the last finite latent beside the output */
+void edit_members(JsonOut *o, const void *run);           /* methods, numbers, edits: for metadata and events */
+Metadata edit_metadata(const EditRun *w, uint64_t seed);
+#endif

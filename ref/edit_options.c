@@ -1,0 +1,206 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ref/edit.h"
+
+/* ---- methods by name ---- */
+
+static const char *value_at(int argc, char **argv, int *i)
+{
+    if (!strncmp(argv[*i], "--method=", 9)) return argv[*i] + 9;
+    if (!strcmp(argv[*i], "--method") && *i + 1 < argc) return argv[++*i];
+    return NULL;
+}
+
+bool edit_asked(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strncmp(argv[i], "--method", 8) && (!argv[i][8] || argv[i][8] == '=')) return true;
+    return false;
+}
+
+static void unknown_method(const char *name, Status *s)
+{
+    const MethodInfo *best = methods_all[0];
+    for (int i = 0; methods_all[i]; i++)
+        if (word_distance(name, methods_all[i]->name) < word_distance(name, best->name)) best = methods_all[i];
+    status_fail(s, E_OPTION, "--method: there is no \"%.60s\"; the nearest is %s; tiller methods lists them", name, best->name);
+}
+
+static void add_row(MethodRows *m, const MethodInfo *info, int k, int i)
+{
+    const MethodOption *o = &info->option[i];
+    int n = m->rows++;
+    snprintf(m->alias[n], sizeof m->alias[n], "%s-%s", info->name, o->name);
+    snprintf(m->shown[n], sizeof m->shown[n], "%s", o->symbol && *o->symbol && strlen(o->symbol) < 12 ? o->symbol : "X");
+    snprintf(m->help[n], sizeof m->help[n], "%s [default: %g]", o->help, o->value);
+    m->row[n] = (Option){ o->name, 0, OPTION_REAL, offsetof(Edit, number) + ((size_t)k * GUIDED_NUMBERS + (size_t)i) * sizeof(double),
+                          o->lo, o->hi, NULL, m->shown[n], m->help[n], m->alias[n] };
+}
+
+static bool add_method(MethodRows *m, const char *name, size_t length, Status *s)
+{
+    char one[64];
+    snprintf(one, sizeof one, "%.*s", (int)length, name);
+    const MethodInfo *info = methods_find(one);
+    if (!info) unknown_method(one, s);
+    else if (m->methods == GUIDED_METHODS) status_fail(s, E_OPTION, "--method: more than %d methods in one run", GUIDED_METHODS);
+    else if (info->options > GUIDED_NUMBERS) status_fail(s, E_OPTION, "%s: %d options are more than %d", info->name, info->options, GUIDED_NUMBERS);
+    for (int k = 0; info && k < m->methods; k++)
+        if (m->info[k] == info) status_fail(s, E_OPTION, "--method: %s is named twice", info->name);
+    if (s->code != OK) return false;
+    for (int i = 0; i < info->options; i++) add_row(m, info, m->methods, i);
+    m->info[m->methods++] = info;
+    return true;
+}
+
+bool edit_methods(MethodRows *m, int argc, char **argv, Status *s)
+{
+    memset(m, 0, sizeof *m);
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        const char *list = value_at(argc, argv, &i);
+        for (; list && *list && s->code == OK; list += strcspn(list, ","), list += *list == ',')
+            add_method(m, list, strcspn(list, ","), s);
+    }
+    return s->code == OK;
+}
+
+void edit_defaults(Edit *e)
+{
+    e->scale = (double)NAN;
+    for (int k = 0; k < GUIDED_METHODS; k++)
+        for (int i = 0; i < GUIDED_NUMBERS; i++) e->number[k][i] = (double)NAN;
+}
+
+/* ---- numbers ---- */
+
+static const char *next_word(const char **line)
+{
+    *line += strspn(*line, " \t");
+    const char *word = *line;
+    *line += strcspn(*line, " \t");
+    return word;
+}
+
+static bool word_is(const char *word, const char *text)
+{
+    size_t n = strlen(text);
+    return !strncmp(word, text, n) && (word[n] == ' ' || word[n] == '\t');
+}
+
+/* A line "METHOD OPTION NUMBER"; METHOD "*" for steps and guidance-scale of any method. */
+static void preset_line(Edit *e, const MethodRows *m, const char *line, const char *file, Status *s)
+{
+    const char *rest = line, *method = next_word(&rest), *option = next_word(&rest), *number = next_word(&rest);
+    char *end;
+    double v = strtod(number, &end);
+    bool used = *method == '*';
+    if (end == number || !isfinite(v)) {
+        status_fail(s, E_FORMAT, "%s: METHOD OPTION NUMBER is wanted, found \"%.80s\"", file, line);
+        return;
+    }
+    for (int k = 0; k < m->methods; k++) {
+        if (!word_is(method, m->info[k]->name) && *method != '*') continue;
+        if (word_is(option, "steps") && !e->steps) e->steps = (int)v;
+        if (word_is(option, "guidance-scale") && isnan(e->scale)) e->scale = v;
+        for (int i = 0; i < m->info[k]->options && !used; i++) {
+            if (!word_is(option, m->info[k]->option[i].name)) continue;
+            if (isnan(e->number[k][i])) e->number[k][i] = v;
+        }
+    }
+}
+
+/* An option that several methods have, given once without its method's name, serves all. */
+static void share_numbers(Edit *e, const MethodRows *m)
+{
+    for (int k = 1; k < m->methods; k++)
+        for (int i = 0; i < m->info[k]->options; i++)
+            for (int j = 0; j < k && isnan(e->number[k][i]); j++) {
+                int same = methods_option(m->info[j], m->info[k]->option[i].name);
+                if (same >= 0) e->number[k][i] = e->number[j][same];
+            }
+}
+
+bool edit_numbers(Edit *e, GuidedRequest *q, const MethodRows *m, const char *presets, Arena *a, Status *s)
+{
+    enum { LINES_MOST = 1000 };
+    share_numbers(e, m);
+    if (presets && m->methods) {
+        const char **line = arena_take(a, LINES_MOST * sizeof *line);
+        int n = line ? text_lines(line, LINES_MOST, a, presets, s) : 0;
+        for (int i = 0; i < n && s->code == OK; i++) preset_line(e, m, line[i], presets, s);
+    }
+    q->methods = m->methods;
+    for (int k = 0; k < m->methods; k++) {
+        q->method[k].info = m->info[k];
+        for (int i = 0; i < m->info[k]->options; i++)
+            q->method[k].number[i] = isnan(e->number[k][i]) ? m->info[k]->option[i].value : e->number[k][i];
+    }
+    if (!e->steps) e->steps = 50;
+    if (isnan(e->scale)) e->scale = 7.5;
+    return s->code == OK;
+}
+
+/* ---- edits ---- */
+
+static bool number_of(const char **p, double *v)
+{
+    char *end = NULL;
+    *p += strspn(*p, " ");
+    if (!strchr("+-.0123456789", **p) || !**p) return false;
+    *v = strtod(*p, &end);
+    bool good = end != *p && isfinite(*v);
+    *p = end + strspn(end, " ");
+    return good;
+}
+
+/* "cat=+0.25,0": the word, and one or two numbers from least to most. */
+static bool take_edit(GuidedRequest *q, EditKind kind, const char *option, const char *text, const char *wanted, double least, double most, bool pair,
+                      Arena *a, Status *s)
+{
+    const char *equals = strrchr(text, '='), *p = equals ? equals + 1 : "";
+    GuidedEdit e = { .kind = kind };
+    bool good = equals && equals != text && number_of(&p, &e.x);
+    e.y = kind == EDIT_MOVE ? 0 : e.x;
+    if (good && *p == ',' && pair) {
+        p++;
+        good = number_of(&p, &e.y);
+    }
+    if (!good || *p) status_fail(s, E_OPTION, "--%s: %s is wanted, found \"%.80s\"", option, wanted, text);
+    else if (e.x < least || e.x > most || e.y < least || e.y > most)
+        status_fail(s, E_OPTION, "--%s: \"%.80s\": numbers from %g to %g are wanted", option, text, least, most);
+    else if (q->edits == GUIDED_EDITS) status_fail(s, E_OPTION, "more than %d edits in one run", GUIDED_EDITS);
+    if (s->code != OK) return false;
+    e.word = text_copy(a, text, (size_t)(equals - text));
+    if (!e.word) status_fail(s, E_MEMORY, "out of memory: edits");
+    q->edit[q->edits++] = e;
+    return s->code == OK;
+}
+
+static bool take_words(GuidedRequest *q, EditKind kind, const TextList *list, Arena *a, Status *s)
+{
+    const char *word[WORDS_OBJECTS];
+    for (int k = 0; k < list->n; k++) {
+        int n = words_split(word, WORDS_OBJECTS, a, list->text[k]);
+        for (int i = 0; i < n && s->code == OK; i++) {
+            if (q->edits == GUIDED_EDITS) status_fail(s, E_OPTION, "more than %d edits in one run", GUIDED_EDITS);
+            else q->edit[q->edits++] = (GuidedEdit){ .kind = kind, .word = word[i] };
+        }
+    }
+    return s->code == OK;
+}
+
+bool edit_edits(const Edit *e, GuidedRequest *q, Arena *a, Status *s)
+{
+    for (int i = 0; i < e->move.n; i++)
+        take_edit(q, EDIT_MOVE, "move", e->move.text[i], "WORD=RIGHT,DOWN in parts of the frame, as \"cat=+0.25,0\",", -1, 1, true, a, s);
+    for (int i = 0; i < e->resize.n; i++)
+        take_edit(q, EDIT_RESIZE, "resize", e->resize.text[i], "WORD=FACTOR or WORD=ACROSS,DOWN, as \"apple=1.5\",", 0.05, 20, true, a, s);
+    for (int i = 0; i < e->reweight.n; i++)
+        take_edit(q, EDIT_REWEIGHT, "reweight", e->reweight.text[i], "WORD=FACTOR, as \"snowy=2\",", -100, 100, false, a, s);
+    take_words(q, EDIT_SHAPE, &e->layout, a, s);
+    take_words(q, EDIT_APPEARANCE, &e->look, a, s);
+    take_words(q, EDIT_KEEP, &e->keep, a, s);
+    take_words(q, EDIT_BLEND, &e->blend, a, s);
+    return s->code == OK;
+}

@@ -1,0 +1,344 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ref/edit.h"
+#include "tensor/file.h"
+
+#define AT(member) offsetof(Edit, member)
+static const Option words_row[] = {
+    { "method",         0,   OPTION_LIST,   AT(method),        0, 0, NULL, "NAME",  "guidance method; several compose; tiller methods lists them", NULL },
+    { "prompt",         'p', OPTION_TEXT,   AT(prompt),        0, 0, NULL, "TEXT",  "what the result shows [default: the source's prompt]", NULL },
+    { "negative",       'n', OPTION_TEXT,   AT(negative),      0, 0, "",   "TEXT",  "what it should not show", "negative-prompt" },
+    { "source-prompt",  0,   OPTION_TEXT,   AT(source_prompt), 0, 0, NULL, "TEXT",  "what the source shows [default: the prompt]", NULL },
+    { "image",          'i', OPTION_TEXT,   AT(image),         0, 0, NULL, "FILE",  "the source: a photo, PNG or JPEG [default: the same seed, unguided]", "init-image" },
+    { "objects",        0,   OPTION_TEXT,   AT(objects),       0, 0, NULL, "WORDS", "objects, as \"cat,frog\"; cat#2 is the second cat [default: the nouns of the prompt]", NULL },
+    { "move",           0,   OPTION_LIST,   AT(move),          0, 0, NULL, "WORD=X,Y", "move an object right and down, in parts of the frame", NULL },
+    { "resize",         0,   OPTION_LIST,   AT(resize),        0, 0, NULL, "WORD=F",   "resize an object by a factor (or by two: across, down)", NULL },
+    { "layout",         0,   OPTION_LIST,   AT(layout),        0, 0, NULL, "WORDS", "keep where these are and their shape, let their look go", NULL },
+    { "look",           0,   OPTION_LIST,   AT(look),          0, 0, NULL, "WORDS", "keep the look of these, let their place go", NULL },
+    { "keep",           0,   OPTION_LIST,   AT(keep),          0, 0, NULL, "WORDS", "keep these in every way", NULL },
+    { "reweight",       0,   OPTION_LIST,   AT(reweight),      0, 0, NULL, "WORD=X", "weaken or strengthen a word's attention", NULL },
+    { "blend",          0,   OPTION_LIST,   AT(blend),         0, 0, NULL, "WORDS", "change the picture only where these words are", "local-blend" },
+    { "source",         0,   OPTION_TEXT,   AT(source),        0, 0, NULL, "WORD",  "a direction of text: from this word ...", NULL },
+    { "target",         0,   OPTION_TEXT,   AT(target),        0, 0, NULL, "WORD",  "... to this one, over bundled sentences", NULL },
+    { "source-sentences", 0, OPTION_TEXT,   AT(source_sentences), 0, 0, NULL, "FILE", "or from these sentences, one a line ...", NULL },
+    { "target-sentences", 0, OPTION_TEXT,   AT(target_sentences), 0, 0, NULL, "FILE", "... to these", NULL },
+};
+static const Option run_row[] = {
+    { "steps",          0,   OPTION_INT,    AT(steps),         1, 10000,    NULL,  "N", "DDIM steps [default: 50, or the bundled model's preset]", NULL },
+    { "guidance-scale", 0,   OPTION_REAL,   AT(scale),         -1000, 1000, NULL,  "X", "weight of the prompt [default: 7.5, or the bundled model's preset]", "cfg-scale" },
+    { "rescale",        0,   OPTION_REAL,   AT(rescale),       0, 1,        "0",   "X", "share of guidance rescale (phi)", "guidance-rescale" },
+    { "eta",            0,   OPTION_REAL,   AT(eta),           0, 1,        "0",   "X", "fresh noise per step: 0 DDIM, 1 as in DDPM", NULL },
+    { "seed",           's', OPTION_SEED,   AT(seed),          0, 0,        NULL,  "N", "-2^63 to 2^64-1; picture k draws from N + k [default: a random one, printed]", NULL },
+    { "rng",            0,   OPTION_CHOICE, AT(rng),           0, 0, "torch", "torch|philox", "whose random numbers", NULL },
+    { "width",          'W', OPTION_INT,    AT(W),             1, 8192,     NULL,  "N", "pixels [default: the model's]", NULL },
+    { "height",         'H', OPTION_INT,    AT(H),             1, 8192,     NULL,  "N", "pixels [default: the model's]", NULL },
+    { "fit",            0,   OPTION_CHOICE, AT(fit),           0, 0, "crop", "crop|pad|stretch", "what happens to a photo of another size", NULL },
+    { "num-images",     0,   OPTION_INT,    AT(count),         1, 10000,    "1",   "N", "how many pictures", NULL },
+    { "start",          0,   OPTION_CHOICE, AT(start),         0, 0, "own", "own|inverted", "with a photo: start as the method does, or from its inversion", NULL },
+    { "latents",        0,   OPTION_TEXT,   AT(latents),       0, 0,        NULL,  "FILE", "starting noise: safetensors, key latents", NULL },
+    { "cache",          0,   OPTION_TEXT,   AT(cache),         0, 0,        NULL,  "FOLDER", "keep inversions here by content; an interrupted one is continued", NULL },
+    { "recompute",      0,   OPTION_FLAG,   AT(recompute),     0, 0,        NULL,  NULL, "gradients with less memory and more time, the same numbers", NULL },
+    { "paper-defaults", 0,   OPTION_FLAG,   AT(paper),         0, 0,        NULL,  NULL, "with the bundled model: the papers' numbers, not its presets", NULL },
+    { "output",         'o', OPTION_TEXT,   AT(output),        0, 0, "edit.png",   "FILE", "PNG; several pictures: x-0.png, x-1.png", NULL },
+    { "save-latents",   0,   OPTION_TEXT,   AT(save_latents),  0, 0,        NULL,  "FILE", "write the final latents (safetensors, key latents)", NULL },
+    { "maps",           0,   OPTION_TEXT,   AT(maps),          0, 0,        NULL,  "FOLDER", "each word's attention over the result, a picture a word", NULL },
+    { "strip",          0,   OPTION_TEXT,   AT(strip),         0, 0,        NULL,  "FILE", "source, result and attention side by side", NULL },
+    { "plot",           0,   OPTION_TEXT,   AT(plot),          0, 0,        NULL,  "FILE", "energy and push per step (SVG)", NULL },
+    { "no-metadata",    0,   OPTION_FLAG,   AT(no_metadata),   0, 0,        NULL,  NULL, "do not write into the picture how it was made", NULL },
+    { "dry-run",        0,   OPTION_FLAG,   AT(dry_run),       0, 0,        NULL,  NULL, "show all values, and stop", NULL },
+    { "json",           0,   OPTION_FLAG,   AT(common.json),   0, 0,        NULL,  NULL, "events as JSON Lines on standard output", NULL },
+};
+static const OptionPage page = {
+    "edit", "Pictures under guidance: edits of a picture or of what a prompt and a seed give.",
+    "tiller edit --method self-guidance --prompt \"a photo of a cat and an apple on grass\" --move \"cat=+0.25,0\" --resize \"apple=1.5\" -s 3 -o out.png",
+    NULL, 0, 0, "The numbers of a method are options too: tiller help METHOD, or --method METHOD --help, lists them.",
+    { TABLE("Words and edits", words_row), { 0 }, TABLE("Run", run_row) }
+};
+
+/* ---- hooks ---- */
+
+static bool on_step(void *user, const GuideReport *report, double seconds, Tensor z, Tensor x0)
+{
+    EditRun *w = user;
+    int step = report->clock.i + 1;
+    JsonOut o = {0};
+    (void)z;
+    (void)x0;
+    if (step == 1) {
+        snprintf(w->what, sizeof w->what, "picture %d of %d", w->image + 1, w->e->count);
+        progress_begin(&w->progress, &w->console, w->what, report->clock.n);
+        w->progress.begun -= seconds;
+    }
+    progress_step(&w->progress, step);
+    if (step == report->clock.n) progress_clear(&w->progress);
+    console_detail(&w->console, "step %3d  t %3d  energy %-10.5g |g| %-10.4g push %-8.3g passes %d forward, %d backward  %.3f s", step, report->clock.t,
+                   (double)report->energy, report->grad_norm, report->push, report->forwards, report->backwards, seconds);
+    console_event(&o, "step");
+    json_integer(&o, "image", w->image);
+    json_integer(&o, "step", step);
+    json_integer(&o, "of", report->clock.n);
+    json_integer(&o, "t", report->clock.t);
+    json_real(&o, "seconds", seconds, 9);
+    json_integer(&o, "rss_bytes", (int64_t)process_peak_memory());
+    json_real(&o, "loss", (double)report->energy, 9);
+    json_real(&o, "grad_norm", report->grad_norm, 9);
+    json_real(&o, "push", report->push, 9);
+    json_integer(&o, "forwards", report->forwards);
+    json_integer(&o, "backwards", report->backwards);
+    console_send(&w->console, &o);
+    return true;
+}
+
+static bool on_inverted(void *user, int done, int of)
+{
+    EditRun *w = user;
+    if (done == 1 || w->progress.total != of) progress_begin(&w->progress, &w->console, "inversion", of);
+    progress_step(&w->progress, done);
+    if (done == of) progress_clear(&w->progress);
+    return true;
+}
+
+static void on_note(void *user, const char *text)
+{
+    EditRun *w = user;
+    progress_clear(&w->progress);
+    console_note(&w->console, "%s", text);
+}
+
+static void on_warning(void *user, const char *text)
+{
+    EditRun *w = user;
+    progress_clear(&w->progress);
+    console_warning(&w->console, "%s", text);
+}
+
+GuidedHooks edit_hooks(EditRun *w) { return (GuidedHooks){ w, on_step, on_inverted, on_note, on_warning }; }
+
+/* ---- before a model is read ---- */
+
+static bool not_png(const char *path)
+{
+    static const char *const other[] = { ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff" };
+    const char *dot = path ? strrchr(path, '.') : NULL;
+    for (int i = 0; dot && i < 7; i++)
+        if (!strcmp(dot, other[i])) return true;
+    return false;
+}
+
+static bool check_options(const EditRun *w, Status *s)
+{
+    const Edit *e = w->e;
+    const char *const text[] = { e->prompt, e->negative, e->source_prompt, e->objects, e->source, e->target };
+    for (int i = 0; i < 6; i++)
+        if (text[i] && !utf8_valid(text[i])) status_fail(s, E_OPTION, "%s: a text is not valid UTF-8", w->verb);
+    if (!e->prompt && !e->source_prompt && !e->source) status_fail(s, E_OPTION, "%s: --prompt is missing", w->verb);
+    if (!e->source != !e->target) status_fail(s, E_OPTION, "--source and --target belong together");
+    if (!e->source_sentences != !e->target_sentences) status_fail(s, E_OPTION, "--source-sentences and --target-sentences belong together");
+    if (e->image && e->latents) status_fail(s, E_OPTION, "--image and --latents both name a start");
+    if (e->image && e->count > 1 && e->start) status_fail(s, E_OPTION, "--num-images: from an inversion all pictures would be the same");
+    if (!e->image && (e->start || e->cache)) status_fail(s, E_OPTION, "--%s is about a photo; --image names it", e->start ? "start" : "cache");
+    if (not_png(e->output)) status_fail(s, E_OPTION, "--output: pictures are written as PNG, found \"%.200s\"", e->output);
+    if (not_png(e->strip)) status_fail(s, E_OPTION, "--strip: pictures are written as PNG, found \"%.200s\"", e->strip);
+    if (!w->rows->methods && (e->move.n || e->resize.n || e->layout.n || e->look.n || e->keep.n || e->reweight.n || e->blend.n || e->source || e->source_sentences))
+        status_fail(s, E_OPTION, "%s: an edit without a method; --method self-guidance moves and resizes, tiller methods lists all", w->verb);
+    return s->code == OK;
+}
+
+static bool load_picture(EditRun *w, Status *s)
+{
+    Edit *e = w->e;
+    Image in = {0};
+    char said[200];
+    const Model *m = &w->p->model;
+    int factor = vae_factor(&m->vae.config), own = (m->unet.config.sample_size ? m->unet.config.sample_size : 64) * factor;
+    PipelineRequest *q = &w->request.base;
+    q->W = e->W ? e->W : own;
+    q->H = e->H ? e->H : own;
+    if (!size_check(q->W, q->H, factor, s)) return false;
+    if (!e->image) return true;
+    if (!image_load(&in, &w->arena, e->image, s) || !file_hash(w->image_sha256, e->image, s)) return false;
+    if (in.rotated) console_warning(&w->console, "%s: its EXIF orientation is ignored", e->image);
+    if (!image_fit(&w->p->run, &w->picture, &w->arena, &in, q->H, q->W, (Fit)e->fit, said, sizeof said)) return false;
+    if (*said) console_note(&w->console, "%s: %s", e->image, said);
+    w->request.picture = w->picture.rgb;
+    return true;
+}
+
+static bool make_request(EditRun *w, Status *s)
+{
+    Edit *e = w->e;
+    GuidedRequest *q = &w->request;
+    bool bundled = common_bundled(&e->common, w->folder) && !e->paper && w->rows->methods;
+    q->base = pipeline_request();
+    if (!common_data(w->nouns, sizeof w->nouns, "nouns.txt", s) || !common_data(w->templates, sizeof w->templates, "templates.txt", s)) return false;
+    if (bundled && !common_data(w->presets, sizeof w->presets, "presets/tiny-model.txt", s)) return false;
+    if (!edit_numbers(e, q, w->rows, bundled ? w->presets : NULL, &w->arena, s)) return false;
+    if (bundled) console_note(&w->console, "presets: %s (--paper-defaults leaves them out)", "tiny-model");
+    q->base.prompt = e->prompt;
+    q->base.negative = e->negative;
+    q->base.steps = e->steps;
+    q->base.scale = e->scale;
+    q->base.eta = e->eta;
+    q->base.rescale = e->rescale;
+    q->base.count = e->count;
+    q->base.seed = e->seed.given ? e->seed.value : system_random() & UINT32_MAX;
+    q->base.rng = e->rng ? RANDOM_PHILOX : RANDOM_TORCH;
+    q->base.latents = e->latents;
+    q->source_prompt = e->source_prompt;
+    q->from = e->source, q->to = e->target;
+    q->from_file = e->source_sentences, q->to_file = e->target_sentences;
+    q->nouns = w->nouns, q->templates = w->templates;
+    q->cache = e->cache;
+    q->start_inverted = e->start != 0;
+    q->recompute = e->recompute;
+    q->maps = e->maps || e->strip;
+    if (!e->prompt && !e->source_prompt && e->source) {
+        char text[400];
+        snprintf(text, sizeof text, "a photo of %s %.300s", strchr("aeiouAEIOU", *e->source) ? "an" : "a", e->source);
+        q->source_prompt = text_copy(&w->arena, text, strlen(text));
+        console_note(&w->console, "source prompt: %s", text);
+    }
+    if (!q->base.prompt) q->base.prompt = q->source_prompt;
+    const char **word = arena_take(&w->arena, WORDS_OBJECTS * sizeof *word);
+    if (word && e->objects) {
+        q->object = word;
+        q->objects = words_split(word, WORDS_OBJECTS, &w->arena, e->objects);
+    }
+    return edit_edits(e, q, &w->arena, s);
+}
+
+bool edit_prepare(EditRun *w)
+{
+    Status *s = &w->p->run.status;
+    Edit *e = w->e;
+    char path[1200];
+    if (!common_model(&e->common, w->folder, sizeof w->folder, s) || !make_request(w, s) || !common_pipeline(w->p, &e->common, w->folder)) return false;
+    if (!pipeline_load(w->p, MODEL_UNET | MODEL_VAE | MODEL_TEXT | MODEL_TOKENIZER)) return false;
+    common_surplus(&w->console, &w->p->model);
+    if (!load_picture(w, s)) return false;
+    if (e->cache && !weights_hash(&w->hashes, w->folder, s)) return false;
+    w->request.weights = w->hashes.model;
+    output_name(path, sizeof path, e->output, e->count > 1 ? "-0" : "");
+    const char *const out[] = { path, e->save_latents, e->strip, e->plot };
+    for (int i = 0; i < 4 && s->code == OK; i++)
+        if (out[i]) output_check(out[i], s);
+    return s->code == OK;
+}
+
+/* ---- the run ---- */
+
+static const char *hint_of(const Status *s)
+{
+    if (strstr(s->text, "is not in the prompt") || strstr(s->text, "not that often")) return "words are written as in the prompt; --objects names what to work on";
+    if (strstr(s->text, "cannot run together")) return "run them one after the other: the second with --image on the first one's result";
+    if (s->code == E_NUMBER) return "a smaller step or strength keeps the latent finite; -v shows energy and push of each step";
+    return common_hint(s);
+}
+
+static void say_start(EditRun *w)
+{
+    JsonOut o = {0};
+    Metadata m = edit_metadata(w, w->request.base.seed);
+    console_event(&o, "start");
+    metadata_members(&o, &m);
+    json_integer(&o, "seed", (int64_t)w->request.base.seed);
+    json_integer(&o, "threads", w->p->run.threads);
+    console_send(&w->console, &o);
+    console_note(&w->console, "seed: %llu", (unsigned long long)w->request.base.seed);
+}
+
+static void say_dry(EditRun *w)
+{
+    const GuidedRequest *q = &w->request;
+    if (w->console.json) return;
+    printf("prompt          %s\nsource-prompt   %s\nnegative        %s\nmodel           %s\nsize            %d x %d\nsteps           %d\nguidance-scale  %g\nseed            %llu\n",
+           guided_prompt(q), q->source_prompt ? q->source_prompt : "", q->base.negative, w->folder, q->base.W, q->base.H, q->base.steps, q->base.scale,
+           (unsigned long long)q->base.seed);
+    for (int k = 0; k < q->methods; k++) {
+        printf("method          %s\n", q->method[k].info->name);
+        for (int i = 0; i < q->method[k].info->options; i++) printf("  %-22s%g\n", q->method[k].info->option[i].name, q->method[k].number[i]);
+    }
+}
+
+static void one_picture(EditRun *w)
+{
+    Run *r = &w->p->run;
+    Guided *g = arena_take(&w->arena, sizeof *g);
+    GuidedHooks hooks = edit_hooks(w);
+    size_t mark = r->run->used;
+    uint64_t seed = w->request.base.seed + (uint64_t)w->image;
+    Tensor z = {0};
+    if (!g) {
+        run_fail(r, E_MEMORY, "out of memory: a guided run");
+        return;
+    }
+    w->guided = g;
+    memset(g, 0, sizeof *g);
+    w->console.computing = false;
+    if (guided_open(g, w->p, &w->request, &hooks)) {
+        w->console.computing = true;
+        if (guided_sample(g, &z, seed, false)) edit_outputs(w, z, seed);
+        progress_clear(&w->progress);
+        edit_keep_last(w);
+    }
+    guided_close(g);
+    w->guided = NULL;
+    arena_release(r->run, mark);
+}
+
+static int edit(EditRun *w)
+{
+    Status *s = &w->p->run.status;
+    if (check_options(w, s) && edit_prepare(w)) {
+        say_start(w);
+        if (w->e->dry_run) {
+            say_dry(w);
+            return console_end(&w->console, EXIT_DONE);
+        }
+        for (w->image = 0; w->image < w->e->count && s->code == OK && w->status.code == OK; w->image++) one_picture(w);
+        JsonOut o = {0};
+        console_event(&o, s->code == OK && w->status.code == OK ? "done" : "stopped");
+        json_integer(&o, "images", w->done);
+        json_real(&o, "seconds", clock_seconds() - w->begun, 9);
+        json_integer(&o, "peak_rss_bytes", (int64_t)process_peak_memory());
+        console_send(&w->console, &o);
+        console_detail(&w->console, "%d pictures in %.2f s, at most %.0f MB", w->done, clock_seconds() - w->begun, (double)process_peak_memory() / 1e6);
+    }
+    progress_clear(&w->progress);
+    if (w->status.code != OK && s->code == OK) s = &w->status;
+    return console_end(&w->console, s->code == OK ? EXIT_DONE : console_error(&w->console, s, hint_of(s)));
+}
+
+int verb_edit(int argc, char **argv)
+{
+    static const char *const titles = "Numbers of the methods";
+    Edit *e = calloc(1, sizeof *e);
+    MethodRows *rows = calloc(1, sizeof *rows);
+    Pipeline *p = calloc(1, sizeof *p);
+    EditRun *w = calloc(1, sizeof *w);
+    OptionPage full = page;
+    Status s = {0};
+    int rests, code = EXIT_MEMORY;
+    if (e && rows && p && w) {
+        *w = (EditRun){ .e = e, .rows = rows, .p = p, .verb = argv[0], .begun = clock_seconds() };
+        edit_defaults(e);
+        if (!edit_methods(rows, argc, argv, &s)) {
+            w->console = console_begin(false, false, false, COLOR_AUTO);
+            code = console_end(&w->console, console_error(&w->console, &s, NULL));
+        } else {
+            full.verb = argv[0];
+            full.table[1] = (OptionTable){ titles, rows->row, rows->rows };
+            full.table[3] = machine_options;
+            full.table[4] = common_options;
+            if (verb_begin(&w->console, &full, e, argc, argv, NULL, &rests, &code)) code = edit(w);
+        }
+        arena_free(&w->arena);
+        pipeline_close(p);
+    }
+    free(w);
+    free(p);
+    free(rows);
+    free(e);
+    return code;
+}
