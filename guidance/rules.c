@@ -310,7 +310,6 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
         look(e, u, c);
         for (int k = 0; k < e->lanes; k++) clear_adjoints(&e->lane[k].view);
         evaluate(e, u, &out);
-        e->report.energy += out.E;
         verdict = u->rule->enough && run_ok(r) ? u->rule->enough(c, out.E, out.now, out.ref, u->state) : GO_ON;
         if (verdict == ENOUGH) break;
         pull(e, u, c, &out);
@@ -323,6 +322,7 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
         arena_release(r->keep, kept);
         arena_release(r->step, seen);
     }
+    e->report.energy += out.E;                            /* of the last evaluation */
     c->inner = 0;
 }
 
