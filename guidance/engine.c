@@ -322,6 +322,20 @@ static void one_step(Engine *e, Clock *c)
     hooks_after_step(e, c);
 }
 
+/* A text that a rule moves is the run's own: the caller's stays what it was. */
+static void own_text(Engine *e, Lane *l)
+{
+    bool moved = false;
+    for (int k = 0; k < e->rules; k++) {
+        const Rule *u = e->rule[k].rule;
+        moved |= u->into == TO_CONTEXT && u->branch && !strcmp(u->branch, l->b.name);
+    }
+    if (!moved || !l->context.x) return;
+    Tensor own = tensor_in(e->r, e->r->run, l->context.s);
+    tensor_copy(e->r, own, l->context);
+    l->context = own;
+}
+
 static void begin(Engine *e, Tensor z)
 {
     Run *r = e->r;
@@ -335,6 +349,7 @@ static void begin(Engine *e, Tensor z)
         Lane *l = &e->lane[k];
         l->z = e->own_z ? tensor_in(r, r->run, z.s) : z;
         if (!l->context.x && !l->b.context_at) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
+        own_text(e, l);
     }
     for (int j = 0; j < e->refs; j++) {
         ReferenceRun *ref = &e->ref[j];

@@ -303,10 +303,11 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
         tensor_zero(adam[k].v);
     }
     int most = u->rule->inner > 1 ? u->rule->inner : 1;
-    size_t kept = r->keep->used, seen = r->step->used;
+    size_t kept = r->keep->used, seen = r->step->used, mark = r->temp->used;
     Verdict verdict = GO_ON;
     for (c->inner = 0; c->inner < most && verdict == GO_ON && run_ok(r); c->inner++) {
-        size_t mark = r->temp->used;
+        bool older[LANES];                                /* predictions that outlive this iteration's memory */
+        for (int k = 0; k < e->lanes; k++) older[k] = e->lane[k].valid;
         look(e, u, c);
         for (int k = 0; k < e->lanes; k++) clear_adjoints(&e->lane[k].view);
         evaluate(e, u, &out);
@@ -318,11 +319,13 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
             shape_shift(e, u, c, out.g[k], u->rule->adam ? &adam[k] : NULL);
             move_leaf(e, u, k, out.g[k]);
         }
+        for (int k = 0; k < e->lanes; k++) e->lane[k].valid &= older[k];
         arena_release(r->temp, mark);
         arena_release(r->keep, kept);
         arena_release(r->step, seen);
     }
     e->report.energy += out.E;                            /* of the last evaluation */
+    arena_release(r->temp, mark);
     c->inner = 0;
 }
 
