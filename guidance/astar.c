@@ -52,8 +52,8 @@ static const MethodOption option[OPTIONS] = {
     [SEGREGATE] = { "w-segregate", 1,   0, 1e6, "L_seg", "weight of keeping objects apart" },
     [RETAIN]    = { "w-retain",    1,   0, 1e6, "L_ret", "weight of keeping objects where they were" },
     [FRACTION]  = { "mask-fraction", 0.5, 0, 1, "", "where an object was: at least this part of its maximum" },
-    [HALVINGS]  = { "halvings",    2,   0, 8,   "", "maps are the latent's size halved so often (16 x 16 of 64 x 64)" },
-    [SHARP]     = { "sharpness",   100, 0.1, 1e4, "", "factor of the softmax over tokens" },
+    [HALVINGS]  = { "halvings",    -1,   -1, 8,   "", "maps are the latent\'s size halved so often; -1: twice (16 x 16 of 64 x 64), or where there are layers" },
+    [SHARP]     = { "sharpness",   100, 0, 1e4, "", "factor of the softmax over tokens; 0: probabilities as they are" },
 };
 
 typedef struct { Astar astar; Carried carried; Energy energy; Rule rule; Branch branch[2]; } Parts;

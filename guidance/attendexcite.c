@@ -84,9 +84,9 @@ static const MethodOption option[OPTIONS] = {
     [AT3]      = { "refine-3",   0.4, -1, 1,    "t3", "likewise" },
     [TH3]      = { "reach-3",    0.8,  0, 1,    "T3", "likewise" },
     [MOST]     = { "refinements", 20,  1, 1000, "",  "at most so many repetitions" },
-    [HALVINGS] = { "halvings",   2,    0, 8,    "",  "maps are the latent's size halved so often (16 x 16 of 64 x 64)" },
+    [HALVINGS] = { "halvings",   -1,    -1, 8,    "",  "maps are the latent\'s size halved so often; -1: twice (16 x 16 of 64 x 64), or where there are layers" },
     [END_MARK] = { "without-end", 0,   0, 1,    "",  "leave the end mark and what follows out of the softmax" },
-    [SHARP]    = { "sharpness",  100,  0.1, 1e4, "", "factor of the softmax over tokens" },
+    [SHARP]    = { "sharpness",  100,  0, 1e4, "", "factor of the softmax over tokens; 0: probabilities as they are" },
 };
 
 typedef struct { Objects objects; Refinement refine; Energy energy; Rule rule[2]; Branch branch[2]; } Parts;

@@ -17,8 +17,8 @@ static const MethodOption option[OPTIONS] = {
     [EARLY]       = { "early",       0.5, 0, 1,   "", "excite, suppress and box act in this first part of the steps" },
     [REFINE]      = { "refine",      0,   0, 1,   "", "repeat the step on excite as Attend-and-Excite does" },
     [MOST]        = { "refinements", 20,  1, 1000, "", "at most so many repetitions" },
-    [HALVINGS]    = { "halvings",    2,   0, 8,   "", "maps are the latent's size halved so often (16 x 16 of 64 x 64)" },
-    [SHARP]       = { "sharpness",   100, 0.1, 1e4, "", "factor of the softmax over tokens" },
+    [HALVINGS]    = { "halvings",    -1,   -1, 8,   "", "maps are the latent\'s size halved so often; -1: twice (16 x 16 of 64 x 64), or where there are layers" },
+    [SHARP]       = { "sharpness",   100, 0, 1e4, "", "factor of the softmax over tokens; 0: probabilities as they are" },
 };
 
 typedef struct {

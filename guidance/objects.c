@@ -58,6 +58,10 @@ void map_sharpen(Run *r, Tensor S, Tensor A, double sharp)
     }
     for (int q = 0; q < Q; q++) {
         const real *a = A.x + (size_t)q * K + 1;
+        if (sharp == 0) {
+            for (int k = 0; k < T; k++) S.x[(size_t)k * Q + q] = a[k];
+            continue;
+        }
         acc top = (acc)a[0], sum = 0;
         for (int k = 1; k < T; k++) top = fmax(top, (acc)a[k]);
         for (int k = 0; k < T; k++) sum += exp(sharp * ((acc)a[k] - top));
@@ -79,7 +83,7 @@ void map_sharpen_back(Run *r, Tensor dA, Tensor dS, Tensor S, double sharp)
         for (int k = 0; k < T; k++) along += (acc)S.x[(size_t)k * Q + q] * (acc)dS.x[(size_t)k * Q + q];
         for (int k = 0; k < T; k++) {
             size_t i = (size_t)k * Q + q;
-            dA.x[(size_t)q * K + k + 1] = (real)(sharp * (acc)S.x[i] * ((acc)dS.x[i] - along));
+            dA.x[(size_t)q * K + k + 1] = sharp == 0 ? dS.x[i] : (real)(sharp * (acc)S.x[i] * ((acc)dS.x[i] - along));
         }
     }
 }

@@ -16,7 +16,7 @@ enum { MOST_GROUPS = 32 };
 typedef struct {
     Want want;                                            /* the cross-attention layers looked at */
     int h, w;                                             /* size of a map */
-    double sharp;                                         /* s */
+    double sharp;                                         /* s; 0: S is A itself */
     bool smooth;                                          /* G, or nothing */
     int last;                                             /* 0: tokens - 1 */
     int group[MOST_GROUPS][OBJECT_TOKENS], size[MOST_GROUPS], groups;
@@ -49,7 +49,8 @@ Carried carried_make(Run *r, Shape s);                    /* in the run arena */
 void    carried_turn(Carried *m, const Clock *c);         /* an earlier step than the last: another run, all is forgotten */
 
 /* ---- for build ---- */
-/* The cross-attention layers whose maps are the latent's size halved `halvings` times; one group an object, or one a
+/* The cross-attention layers whose maps are the latent's size halved `halvings` times (negative: twice, or less often
+ * where the network has not several layers there: the middle alone does not count); one group an object, or one a
  * token.  E_OPTION when the network has none there, or there are no objects. */
 bool objects_of(Run *r, Objects *o, const MethodInput *in, int halvings, bool apart);
 /* Sites matching both: a comma-separated list in the run arena; NULL with E_OPTION when there are none. */

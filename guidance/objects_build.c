@@ -3,7 +3,7 @@
 #include "guidance/maps.h"
 #include "guidance/objects.h"
 
-typedef struct { const char *patterns; int queries; char *list; size_t size, room; } Finding;
+typedef struct { const char *patterns; int queries; int sites; char *list; size_t size, room; } Finding;
 
 static void find(void *self, SiteKind kind, const char *path, Shape shape)
 {
@@ -15,6 +15,7 @@ static void find(void *self, SiteKind kind, const char *path, Shape shape)
         memcpy(f->list + f->size + comma, path, n + 1);
     }
     f->size += comma + n;
+    f->sites++;
 }
 
 const char *objects_sites(Run *r, const MethodInput *in, const char *patterns, int h, int w)
@@ -34,13 +35,34 @@ const char *objects_sites(Run *r, const MethodInput *in, const char *patterns, i
     return f.list;
 }
 
+static void halved(const MethodInput *in, int times, int *h, int *w)
+{
+    *h = in->h;
+    *w = in->w;
+    for (int k = 0; k < times; k++) {
+        *h = (*h + 1) / 2;
+        *w = (*w + 1) / 2;
+    }
+}
+
+/* Stable Diffusion's level is a quarter of the latent; a smaller network may have attention on larger ones only. */
+static int usual_level(const MethodInput *in)
+{
+    for (int k = 2; k > 0; k--) {
+        Finding f = { .patterns = "*attn2" };
+        int h, w;
+        halved(in, k, &h, &w);
+        f.queries = h * w;
+        unet_sites(in->unet, in->h, in->w, in->cond.s.d[0], find, &f);
+        if (f.sites > 1) return k;
+    }
+    return 0;
+}
+
 bool objects_of(Run *r, Objects *o, const MethodInput *in, int halvings, bool apart)
 {
-    *o = (Objects){ .h = in->h, .w = in->w, .sharp = 100, .smooth = true };
-    for (int k = 0; k < halvings; k++) {
-        o->h = (o->h + 1) / 2;
-        o->w = (o->w + 1) / 2;
-    }
+    *o = (Objects){ .sharp = 100, .smooth = true };
+    halved(in, halvings < 0 ? usual_level(in) : halvings, &o->h, &o->w);
     o->want = (Want){ SEE_PROBS, objects_sites(r, in, "*attn2", o->h, o->w) };
     for (int k = 0; k < in->objects && run_ok(r); k++)
         for (int i = 0; i < in->object[k].tokens; i++) {

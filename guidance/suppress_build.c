@@ -23,8 +23,8 @@ static const MethodOption option[OPTIONS] = {
     [CONTRAST]    = { "w-contrast",  1,    0, 1e6,  "",  "with masks: weight of the contrast with rivals" },
     [CENTROID]    = { "w-centroid",  0,    0, 1e6,  "",  "with masks: weight of the centroid's distance (released, never called)" },
     [TOTAL]       = { "inner",       25,   1, 1000, "R", "with masks: evaluations at step i are this less i less one" },
-    [HALVINGS]    = { "halvings",    2,    0, 8,    "",  "maps are the latent's size halved so often (16 x 16 of 64 x 64)" },
-    [SHARP]       = { "sharpness",   100,  0.1, 1e4, "", "factor of the softmax over tokens" },
+    [HALVINGS]    = { "halvings",    -1,    -1, 8,    "",  "maps are the latent\'s size halved so often; -1: twice (16 x 16 of 64 x 64), or where there are layers" },
+    [SHARP]       = { "sharpness",   100,  0, 1e4, "", "factor of the softmax over tokens; 0: probabilities as they are" },
 };
 
 typedef struct {

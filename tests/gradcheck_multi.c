@@ -29,6 +29,7 @@ static double plain_loss(void *self)
 }
 
 static void sharpen(Tensor y, Tensor x) { map_sharpen(&run, y, x, 8); }
+static void raw(Tensor y, Tensor x) { map_sharpen(&run, y, x, 0); }
 static void smooth(Tensor y, Tensor x) { map_smooth(y, x); }
 
 static void row(const char *what, Plain *p, Tensor dx)
@@ -44,6 +45,9 @@ static void pieces(void)
     sharpen(p.y, p.x);
     map_sharpen_back(&run, dA, p.weight, p.y, 8);
     row("map_sharpen_back", &p, dA);
+    p.f = raw;
+    map_sharpen_back(&run, dA, p.weight, p.y, 0);
+    row("map_sharpen_back, probabilities as they are", &p, dA);
 
     static const int size[][2] = { { 4, 6 }, { 1, 5 }, { 2, 2 }, { 3, 1 } };
     for (int i = 0; i < 4; i++) {

@@ -371,7 +371,10 @@ static void given(void)
     sampled(&m, 1);
     check_true("boxes are felt", with > report[0].energy && run_ok(&run));
 
-    Set deep = { "halvings", 2 };
+    Set deep = { "halvings", -1 };
+    const Objects *o = built(&method_attend, &deep, 1).rule[1].energy->par;
+    check_true("by itself: where there are layers beside the middle", o->h == 8 && o->w == 6 && strstr(o->want.sites, "down_blocks.0"));
+    deep.value = 2;
     built(&method_attend, &deep, 1);
     refused("no attention of that size", E_OPTION, "no cross-attention of size 2 x 2");
     input.objects = 0;
