@@ -267,7 +267,7 @@ static void travel(Engine *e, const Clock *c)
 
 static void hooks_after_pass(Engine *e, const Clock *c)
 {
-    View now[LANES];
+    View now[LANES + 1] = {0};
     const View *ref[REFERENCES];
     for (int k = 0; k < e->lanes; k++) now[k] = e->lane[k].view;
     for (int j = 0; j < e->refs; j++) ref[j] = shown(&e->ref[j], "");

@@ -153,7 +153,7 @@ struct Method {
     int remembers;
     /* Rescale, projection: acts on the mixed prediction last. b[k] is branch k's prediction (empty when its weight was 0). */
     void (*remix)(const Clock *c, Run *r, const Tensor *b, Tensor eps, void *state);
-    /* After the passes of a step, once: accumulate into state.  now[k]: branch k; ref[j]: reference j's watched branch (NULL if unseen). */
+    /* After the passes of a step, once: accumulate into state.  now[k]: branch k, the last followed by one without name; ref[j]: reference j's watched branch (NULL if unseen). */
     void (*after_pass)(const Clock *c, Run *r, const View *now, const View *const *ref, void *state);
     /* After the sampler's step: change z in place; zref[j]: reference j's latent after the same step. */
     void (*after_step)(const Clock *c, Run *r, Tensor z, const Tensor *zref, void *state);

@@ -1,10 +1,50 @@
+#include <limits.h>
 #include <math.h>
+#include <string.h>
 #include "guidance/maps.h"
 
 bool map_size(int H, int W, int queries, int *h, int *w)
 {
     for (*h = H, *w = W; *h * *w > queries && *h * *w > 1; *h = (*h + 1) / 2) *w = (*w + 1) / 2;
     return *h * *w == queries;
+}
+
+typedef struct { const char *pattern; int least, most, wanted, nearest; char *text; size_t length; } Listing;
+
+static void list_site(void *self, SiteKind kind, const char *path, Shape shape)
+{
+    Listing *l = self;
+    int queries = shape.d[2];
+    if (kind != SITE_PROBS || queries < l->least || queries > l->most || !site_matches(l->pattern, path)) return;
+    if (!l->nearest || fabs(log((double)queries / l->wanted)) < fabs(log((double)l->nearest / l->wanted))) l->nearest = queries;
+    size_t n = strlen(path);
+    if (l->text) {
+        if (l->length) l->text[l->length - 1] = ',';
+        memcpy(l->text + l->length, path, n + 1);
+    }
+    l->length += n + 1;
+}
+
+const char *map_sites(Run *r, const Unet *u, int h, int w, const char *pattern, int least, int most)
+{
+    Listing l = { pattern, least, most, 1, 0, NULL, 0 };
+    unet_sites(u, h, w, 1, list_site, &l);
+    if (!l.length) return "";
+    l.text = arena_take(r->run, l.length);
+    if (!l.text) {
+        run_fail(r, E_MEMORY, "out of memory: a list of sites");
+        return "";
+    }
+    l.length = 0;
+    unet_sites(u, h, w, 1, list_site, &l);
+    return l.text;
+}
+
+int map_queries(const Unet *u, int h, int w, const char *pattern, int wanted)
+{
+    Listing l = { pattern, 1, INT_MAX, wanted, 0, NULL, 0 };
+    unet_sites(u, h, w, 1, list_site, &l);
+    return l.nearest;
 }
 
 void map_of(Run *r, Tensor map, const Sight *probs, int token)

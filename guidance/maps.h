@@ -14,6 +14,10 @@
 
 /* The size of a map with that many queries in a latent of H x W: both halved, rounding up, until they fit. False: never. */
 bool map_size(int H, int W, int queries, int *h, int *w);
+/* The attention sites that match, of at least `least` and at most `most` queries, as a list of patterns (run arena); "" when
+ * there is none.  map_queries: among the matching sites the number of queries whose ratio to `wanted` is nearest one; 0: none. */
+const char *map_sites  (Run *r, const Unet *u, int h, int w, const char *pattern, int least, int most);
+int         map_queries(const Unet *u, int h, int w, const char *pattern, int wanted);
 void map_of  (Run *r, Tensor map, const Sight *probs, int token);
 void map_back(Run *r, Sight *probs, int token, Tensor dmap);         /* added to the sight's adjoint */
 

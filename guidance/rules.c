@@ -180,11 +180,12 @@ static void evaluate(Engine *e, const RuleAt *u, Gradient *out)
                  out->now->clock.n, out->now->clock.t, out->now->sights ? out->now->sight[0].site : "step");
 }
 
-/* Make ready what the rule looks at; lanes still valid are not run again. */
-static void look(Engine *e, const RuleAt *u, const Clock *c)
+/* Make ready what the rule looks at; lanes still valid are not run again.  `still`: only lanes that it does not move. */
+static void look(Engine *e, const RuleAt *u, const Clock *c, bool still)
 {
     bool stepwise = step_energies(u);
     for (int k = 0; k < e->lanes && run_ok(e->r); k++) {
+        if (still && moves(e, u, k)) continue;
         Lane *l = &e->lane[k];
         bool mixed = stepwise && (lane_mix(l, c, false) != 0 || lane_mix(l, c, true) != 0);
         if ((l->valid && (!mixed || l->eps.x)) || (!mixed && !inside(u, l))) continue;
@@ -192,7 +193,7 @@ static void look(Engine *e, const RuleAt *u, const Clock *c)
         wants_of_rules(e, &w, l, c, true);
         engine_see(e, l, c, &w, u->rule->leaf != BY_X0 && moves(e, u, k), mixed);
     }
-    if (!stepwise || !run_ok(e->r)) return;
+    if (!stepwise || still || !run_ok(e->r)) return;
     engine_mix(e, c);
     see_step(e, c);
 }
@@ -303,12 +304,13 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
         tensor_zero(adam[k].v);
     }
     int most = u->rule->inner > 1 ? u->rule->inner : 1;
+    if (u->rule->leaf == BY_CONTEXT) look(e, u, c, true);   /* once, before the memory of the iterations */
     size_t kept = r->keep->used, seen = r->step->used, mark = r->temp->used;
     Verdict verdict = GO_ON;
     for (c->inner = 0; c->inner < most && verdict == GO_ON && run_ok(r); c->inner++) {
         bool older[LANES];                                /* predictions that outlive this iteration's memory */
         for (int k = 0; k < e->lanes; k++) older[k] = e->lane[k].valid;
-        look(e, u, c);
+        look(e, u, c, false);
         for (int k = 0; k < e->lanes; k++) clear_adjoints(&e->lane[k].view);
         evaluate(e, u, &out);
         verdict = u->rule->enough && run_ok(r) ? u->rule->enough(c, out.E, out.now, out.ref, u->state) : GO_ON;
