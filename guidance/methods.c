@@ -1,10 +1,17 @@
 #include <string.h>
 #include "guidance/methods.h"
 #include "guidance/multi.h"
+#include "guidance/nulltext.h"
+#include "guidance/pix2pixzero.h"
+#include "guidance/plugplay.h"
+#include "guidance/prompt2prompt.h"
 #include "guidance/selfguide.h"
 #include "guidance/suppress.h"
 
-const MethodInfo *const methods_all[] = { &method_selfguide, &method_attend, &method_astar, &method_suppress, &method_multi, NULL };
+const MethodInfo *const methods_all[] = {
+    &method_selfguide, &method_pixzero, &method_prompt2prompt, &method_plugplay, &method_nulltext,
+    &method_attend, &method_astar, &method_suppress, &method_multi, NULL
+};
 
 const MethodInfo *methods_find(const char *name)
 {

@@ -22,6 +22,7 @@ static bool glob(const char *p, const char *end, const char *s)
 
 bool site_matches(const char *patterns, const char *site)
 {
+    if (!*patterns) return !*site;                        /* what belongs to the step */
     while (*patterns) {
         const char *end = patterns + strcspn(patterns, ",");
         if (glob(patterns, end, site)) return true;

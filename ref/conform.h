@@ -111,5 +111,8 @@ ConformKind conform_attend_step, conform_attend_loop, conform_astar_step, confor
 ConformKind conform_multi_step, conform_multi_loop;              /* conform_multi.c */
 ConformKind conform_suppress_term, conform_suppress_step, conform_suppress_loop;
 ConformKind conform_masked_step, conform_masked_centroid, conform_masked_loop;                   /* conform_suppress.c */
+ConformKind conform_nulltext, conform_plugplay;                  /* conform_edit.c */
+ConformKind conform_pixzero_noise, conform_pixzero_invert, conform_pixzero_step, conform_pixzero_loop;      /* conform_pixzero.c */
+ConformKind conform_prompt_align, conform_prompt_loop;           /* conform_prompt.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif

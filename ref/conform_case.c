@@ -1,4 +1,5 @@
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -226,6 +227,17 @@ int *case_ids(Case *c, const char *name, Shape *s)
     if (!wide || !ids) {
         run_fail(&c->run, E_MEMORY, "%s: no memory for the %zu numbers of %s", c->file, n, name);
         return NULL;
+    }
+    if (e->type == T_F32) {                               /* some writers keep every tensor of a case in one type */
+        Tensor t = case_in(c, name);
+        for (size_t i = 0; i < n && t.x; i++) {
+            if (!(fabs((double)t.x[i]) <= INT_MAX) || t.x[i] != (real)(int)t.x[i]) {
+                run_fail(&c->run, E_FORMAT, "%s: tensor %s: number %zu is %g, not an integer", c->file, name, i, (double)t.x[i]);
+                return NULL;
+            }
+            ids[i] = (int)t.x[i];
+        }
+        return t.x ? ids : NULL;
     }
     if (!safetensors_read_i64(&c->tensors, e, wide, &c->run.status)) return NULL;
     for (size_t i = 0; i < n; i++) {

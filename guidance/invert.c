@@ -1,0 +1,23 @@
+#include "guidance/ddim.h"
+#include "guidance/invert.h"
+#include "tensor/point.h"
+
+void guide_invert_step(Run *r, const Guide *g, Tensor context, int i, Tensor to, Tensor from)
+{
+    Branch b = { .name = "cond", .context = context };
+    Lane l = lane_make(&b, NULL);
+    Clock c = guide_clock(g->schedule, i);
+    Shape one = {{ 1, from.s.d[0], from.s.d[1], from.s.d[2] }};
+    size_t step = r->step->used;
+    l.z = from;
+    guide_observe(r, g, &l, &c, NULL, 0, NULL, false, true);
+    if (run_ok(r)) ddim_inverse_step(r, g->schedule, c.t, (Tensor){ to.x, one }, (Tensor){ from.x, one }, (Tensor){ l.eps.x, one });
+    size_t bad = run_ok(r) ? count_nonfinite(to) : 0;
+    if (bad) run_fail(r, E_NUMBER, "%zu numbers of the latent are not finite after inverting to t %d", bad, c.t);
+    arena_release(r->step, step);
+}
+
+void guide_invert(Run *r, const Guide *g, Tensor context, Tensor *stored)
+{
+    for (int i = g->schedule->n - 1; i >= 0 && run_ok(r); i--) guide_invert_step(r, g, context, i, stored[i], stored[i + 1]);
+}

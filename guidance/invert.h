@@ -1,0 +1,11 @@
+/* invert.h -- DDIM upwards (Dhariwal & Nichol 2105.05233, appendix F; Song et al. 2010.02502), one prediction a step, scale 1.
+ * Latents are [C,h,w]; stored[i] is the latent that step i of sampling starts from, stored[n] the clean one. */
+#ifndef GUIDANCE_INVERT_H
+#define GUIDANCE_INVERT_H
+#include "guidance/guide.h"
+
+/* From the level below schedule->t[i] to that of t[i]; `to` may be `from`.  E_NUMBER when a number is no longer finite. */
+void guide_invert_step(Run *r, const Guide *g, Tensor context, int i, Tensor to, Tensor from);
+/* stored[n] is given; fills stored[n-1] .. stored[0] (tensors made by the caller). */
+void guide_invert(Run *r, const Guide *g, Tensor context, Tensor *stored);
+#endif
