@@ -44,6 +44,13 @@ static void keep_text(const Clock *c, Run *r, Tensor z, const Tensor *zref, void
     if (s->found) tensor_copy(r, s->found[c->i], s->context);
 }
 
+/* The tensor that the rule moves. */
+static Tensor present_text(const Clock *c, void *state)
+{
+    (void)c;
+    return ((const NullText *)state)->context;
+}
+
 typedef struct { Branch branch[2]; Energy energy; Rule rule; } Fit;
 
 bool nulltext_method(Run *r, Method *m, NullText *state, Tensor uncond, Tensor cond, const Tensor *stored, Tensor *found, NullTextOptions o)
@@ -55,7 +62,7 @@ bool nulltext_method(Run *r, Method *m, NullText *state, Tensor uncond, Tensor c
     }
     *state = (NullText){ stored, tensor_in(r, r->run, uncond.s), found, o.early, o.slope };
     tensor_copy(r, state->context, uncond);
-    f->branch[0] = (Branch){ .name = "uncond", .context = state->context, .mix = mix_uncond, .par = { o.scale } };
+    f->branch[0] = (Branch){ .name = "uncond", .context_at = present_text, .mix = mix_uncond, .par = { o.scale } };
     f->branch[1] = (Branch){ .name = "cond", .context = cond, .mix = mix_cond, .par = { o.scale } };
     f->energy = (Energy){ "next latent", want_next, 1, "", -1, nulltext_distance, NULL, o.inner > 0 && o.rate > 0 };
     f->rule = (Rule){ .energy = &f->energy, .energies = 1, .leaf = BY_CONTEXT, .into = TO_CONTEXT, .gain = nulltext_gain, .par = { o.rate },
