@@ -53,11 +53,16 @@ typedef struct {
     Status status;                                        /* of writing */
 } EditRun;
 
+typedef struct { Edit edit; MethodRows rows; Pipeline pipeline; EditRun run; Status status; } EditWork;
+/* Everything zeroed and joined, methods found (else status says why); NULL: out of memory. */
+EditWork *edit_work(int argc, char **argv);
+void edit_work_free(EditWork *w);
 /* Model, picture, size, request; nothing is computed yet. */
 bool edit_prepare(EditRun *w);
 GuidedHooks edit_hooks(EditRun *w);
 /* edit_outputs.c: everything one finished picture leaves.  z [1,C,h,w]. */
 bool edit_outputs(EditRun *w, Tensor z, uint64_t seed);
+bool edit_reconstruction(EditRun *w);                     /* the strip of an inversion: the picture, and the way back */
 bool edit_keep_last(EditRun *w);                          /* after E_NUMBER: the last finite latent beside the output */
 void edit_members(JsonOut *o, const void *run);           /* methods, numbers, edits: for metadata and events */
 Metadata edit_metadata(const EditRun *w, uint64_t seed);

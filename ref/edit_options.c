@@ -19,14 +19,6 @@ bool edit_asked(int argc, char **argv)
     return false;
 }
 
-static void unknown_method(const char *name, Status *s)
-{
-    const MethodInfo *best = methods_all[0];
-    for (int i = 0; methods_all[i]; i++)
-        if (word_distance(name, methods_all[i]->name) < word_distance(name, best->name)) best = methods_all[i];
-    status_fail(s, E_OPTION, "--method: there is no \"%.60s\"; the nearest is %s; tiller methods lists them", name, best->name);
-}
-
 static void add_row(MethodRows *m, const MethodInfo *info, int k, int i)
 {
     const MethodOption *o = &info->option[i];
@@ -43,7 +35,7 @@ static bool add_method(MethodRows *m, const char *name, size_t length, Status *s
     char one[64];
     snprintf(one, sizeof one, "%.*s", (int)length, name);
     const MethodInfo *info = methods_find(one);
-    if (!info) unknown_method(one, s);
+    if (!info) status_fail(s, E_OPTION, "--method: there is no \"%.60s\"; the nearest is %s; tiller methods lists them", one, method_nearest(one)->name);
     else if (m->methods == GUIDED_METHODS) status_fail(s, E_OPTION, "--method: more than %d methods in one run", GUIDED_METHODS);
     else if (info->options > GUIDED_NUMBERS) status_fail(s, E_OPTION, "%s: %d options are more than %d", info->name, info->options, GUIDED_NUMBERS);
     for (int k = 0; info && k < m->methods; k++)

@@ -200,6 +200,14 @@ bool edit_outputs(EditRun *w, Tensor z, uint64_t seed)
     return true;
 }
 
+bool edit_reconstruction(EditRun *w)
+{
+    Image part[2] = { w->picture, { (uint8_t *)(uintptr_t)w->guided->reconstruction, w->picture.H, w->picture.W, false } };
+    char hex[65];
+    Image all = pictures_joined(&w->arena, part, 2, false, &w->status);
+    return all.rgb && save_picture(w, w->e->strip, &all, NULL, 0, hex);
+}
+
 bool edit_keep_last(EditRun *w)
 {
     const Guided *g = w->guided;

@@ -223,7 +223,7 @@ static bool invert_picture(Guided *g)
     return guided_inversion(g, who ? who->info : NULL, &in);
 }
 
-bool guided_open(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h)
+bool guided_prepare(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h)
 {
     Run *r = &p->run;
     *g = (Guided){ .p = p, .q = q, .h = h, .cond = -1 };
@@ -237,7 +237,12 @@ bool guided_open(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHoo
     if (!g->report) run_fail(r, E_MEMORY, "out of memory: reports");
     for (int k = 0; k < g->words.words && q->maps; k++) g->map[k] = tensor_in(r, r->run, SHAPE(s.d[1], s.d[2]));
     g->keep.limit = r->temp->limit;
-    return run_ok(r) && encode_picture(g) && invert_picture(g) && build_methods(g);
+    return run_ok(r) && encode_picture(g) && invert_picture(g);
+}
+
+bool guided_open(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h)
+{
+    return guided_prepare(g, p, q, h) && build_methods(g);
 }
 
 void guided_close(Guided *g) { arena_free(&g->keep); }

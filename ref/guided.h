@@ -74,7 +74,9 @@ typedef struct {
     double step_began;
 } Guided;
 
-/* Everything before the first step.  `g` is zeroed by the caller. */
+/* Texts, words, the picture's latents and its inversion: everything but the methods. */
+bool guided_prepare(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h);
+/* Everything before the first step. */
 bool guided_open(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h);
 void guided_close(Guided *g);
 /* Seeds the generator, makes the start and runs.  z [1,C,h,w] in the run arena receives the clean latents.  plain: without the methods. */

@@ -9,12 +9,15 @@
 static const struct { const char *name, *line; int (*run)(int argc, char **argv); } verb[] = {
     { "generate", "pictures from words",                                   verb_generate },
     { "edit",     "pictures under guidance: move, resize, replace, keep",   verb_edit },
+    { "invert",   "a picture to the noise it came from",                   verb_invert },
+    { "methods",  "the guidance methods, and what each wants",             verb_methods },
     { "encode",   "a picture to latents",                                  verb_encode },
     { "decode",   "latents to pictures",                                   verb_decode },
     { "tokenize", "the tokens of a text",                                  verb_tokenize },
     { "info",     "what a model folder holds, and how this program runs",  verb_info },
     { "sites",    "the places in a network that guidance can reach",       verb_sites },
     { "conform",  "run golden cases: how far our numbers are from theirs", verb_conform },
+    { "sheet",    "pictures above each other, as one",                     verb_sheet },
     { "compare",  "two tensor files or pictures, value by value",          verb_compare },
 };
 enum { VERBS = sizeof verb / sizeof *verb };
@@ -24,7 +27,7 @@ static int overview(FILE *to, int code)
     fprintf(to, "  tiller generate --prompt \"a photo of a red car on grass\" --seed 7 -o car.png\n\n"
                 "tiller VERB [options]\n\nVerbs:\n");
     for (int i = 0; i < VERBS; i++) fprintf(to, "  %-10s %s\n", verb[i].name, verb[i].line);
-    fprintf(to, "  %-10s %s\n\n%s", "help", "the options of a verb: tiller help VERB, or tiller VERB --help",
+    fprintf(to, "  %-10s %s\n\n%s", "help", "the options of a verb: tiller help VERB, or tiller VERB --help;\n             of a method: tiller help METHOD",
             "tiller --version\n\nExit codes: 0 done, 1 a difference found, 2 wrong usage, 3 an unusable input,\n"
             "4 out of memory, 5 an output that cannot be written, 6 NaN or infinity,\n"
             "70 internal error, 130 and 143 interrupted and terminated.\n");
@@ -72,6 +75,10 @@ int main(int argc, char **argv)
         if (strcmp(name, verb[i].name)) continue;
         char *ask[] = { argv[help ? 2 : 1], (char[]){ "--help" }, NULL };
         return help ? verb[i].run(2, ask) : verb[i].run(argc - 1, argv + 1);
+    }
+    if (help && methods_find(name)) {
+        method_help(methods_find(name));
+        return ended(EXIT_DONE);
     }
     return unknown(name);
 }

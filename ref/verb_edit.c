@@ -1,4 +1,3 @@
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "ref/edit.h"
@@ -51,69 +50,10 @@ static const Option run_row[] = {
 };
 static const OptionPage page = {
     "edit", "Pictures under guidance: edits of a picture or of what a prompt and a seed give.",
-    "tiller edit --method self-guidance --prompt \"a photo of a cat and an apple on grass\" --move \"cat=+0.25,0\" --resize \"apple=1.5\" -s 3 -o out.png",
+    "tiller edit --method self-guidance -p \"a red car on grass\" --move car=0.25,0",
     NULL, 0, 0, "The numbers of a method are options too: tiller help METHOD, or --method METHOD --help, lists them.",
     { TABLE("Words and edits", words_row), { 0 }, TABLE("Run", run_row) }
 };
-
-/* ---- hooks ---- */
-
-static bool on_step(void *user, const GuideReport *report, double seconds, Tensor z, Tensor x0)
-{
-    EditRun *w = user;
-    int step = report->clock.i + 1;
-    JsonOut o = {0};
-    (void)z;
-    (void)x0;
-    if (step == 1) {
-        snprintf(w->what, sizeof w->what, "picture %d of %d", w->image + 1, w->e->count);
-        progress_begin(&w->progress, &w->console, w->what, report->clock.n);
-        w->progress.begun -= seconds;
-    }
-    progress_step(&w->progress, step);
-    if (step == report->clock.n) progress_clear(&w->progress);
-    console_detail(&w->console, "step %3d  t %3d  energy %-10.5g |g| %-10.4g push %-8.3g passes %d forward, %d backward  %.3f s", step, report->clock.t,
-                   (double)report->energy, report->grad_norm, report->push, report->forwards, report->backwards, seconds);
-    console_event(&o, "step");
-    json_integer(&o, "image", w->image);
-    json_integer(&o, "step", step);
-    json_integer(&o, "of", report->clock.n);
-    json_integer(&o, "t", report->clock.t);
-    json_real(&o, "seconds", seconds, 9);
-    json_integer(&o, "rss_bytes", (int64_t)process_peak_memory());
-    json_real(&o, "loss", (double)report->energy, 9);
-    json_real(&o, "grad_norm", report->grad_norm, 9);
-    json_real(&o, "push", report->push, 9);
-    json_integer(&o, "forwards", report->forwards);
-    json_integer(&o, "backwards", report->backwards);
-    console_send(&w->console, &o);
-    return true;
-}
-
-static bool on_inverted(void *user, int done, int of)
-{
-    EditRun *w = user;
-    if (done == 1 || w->progress.total != of) progress_begin(&w->progress, &w->console, "inversion", of);
-    progress_step(&w->progress, done);
-    if (done == of) progress_clear(&w->progress);
-    return true;
-}
-
-static void on_note(void *user, const char *text)
-{
-    EditRun *w = user;
-    progress_clear(&w->progress);
-    console_note(&w->console, "%s", text);
-}
-
-static void on_warning(void *user, const char *text)
-{
-    EditRun *w = user;
-    progress_clear(&w->progress);
-    console_warning(&w->console, "%s", text);
-}
-
-GuidedHooks edit_hooks(EditRun *w) { return (GuidedHooks){ w, on_step, on_inverted, on_note, on_warning }; }
 
 /* ---- before a model is read ---- */
 
@@ -142,87 +82,6 @@ static bool check_options(const EditRun *w, Status *s)
     if (not_png(e->strip)) status_fail(s, E_OPTION, "--strip: pictures are written as PNG, found \"%.200s\"", e->strip);
     if (!w->rows->methods && (e->move.n || e->resize.n || e->layout.n || e->look.n || e->keep.n || e->reweight.n || e->blend.n || e->source || e->source_sentences))
         status_fail(s, E_OPTION, "%s: an edit without a method; --method self-guidance moves and resizes, tiller methods lists all", w->verb);
-    return s->code == OK;
-}
-
-static bool load_picture(EditRun *w, Status *s)
-{
-    Edit *e = w->e;
-    Image in = {0};
-    char said[200];
-    const Model *m = &w->p->model;
-    int factor = vae_factor(&m->vae.config), own = (m->unet.config.sample_size ? m->unet.config.sample_size : 64) * factor;
-    PipelineRequest *q = &w->request.base;
-    q->W = e->W ? e->W : own;
-    q->H = e->H ? e->H : own;
-    if (!size_check(q->W, q->H, factor, s)) return false;
-    if (!e->image) return true;
-    if (!image_load(&in, &w->arena, e->image, s) || !file_hash(w->image_sha256, e->image, s)) return false;
-    if (in.rotated) console_warning(&w->console, "%s: its EXIF orientation is ignored", e->image);
-    if (!image_fit(&w->p->run, &w->picture, &w->arena, &in, q->H, q->W, (Fit)e->fit, said, sizeof said)) return false;
-    if (*said) console_note(&w->console, "%s: %s", e->image, said);
-    w->request.picture = w->picture.rgb;
-    return true;
-}
-
-static bool make_request(EditRun *w, Status *s)
-{
-    Edit *e = w->e;
-    GuidedRequest *q = &w->request;
-    bool bundled = common_bundled(&e->common, w->folder) && !e->paper && w->rows->methods;
-    q->base = pipeline_request();
-    if (!common_data(w->nouns, sizeof w->nouns, "nouns.txt", s) || !common_data(w->templates, sizeof w->templates, "templates.txt", s)) return false;
-    if (bundled && !common_data(w->presets, sizeof w->presets, "presets/tiny-model.txt", s)) return false;
-    if (!edit_numbers(e, q, w->rows, bundled ? w->presets : NULL, &w->arena, s)) return false;
-    if (bundled) console_note(&w->console, "presets: %s (--paper-defaults leaves them out)", "tiny-model");
-    q->base.prompt = e->prompt;
-    q->base.negative = e->negative;
-    q->base.steps = e->steps;
-    q->base.scale = e->scale;
-    q->base.eta = e->eta;
-    q->base.rescale = e->rescale;
-    q->base.count = e->count;
-    q->base.seed = e->seed.given ? e->seed.value : system_random() & UINT32_MAX;
-    q->base.rng = e->rng ? RANDOM_PHILOX : RANDOM_TORCH;
-    q->base.latents = e->latents;
-    q->source_prompt = e->source_prompt;
-    q->from = e->source, q->to = e->target;
-    q->from_file = e->source_sentences, q->to_file = e->target_sentences;
-    q->nouns = w->nouns, q->templates = w->templates;
-    q->cache = e->cache;
-    q->start_inverted = e->start != 0;
-    q->recompute = e->recompute;
-    q->maps = e->maps || e->strip;
-    if (!e->prompt && !e->source_prompt && e->source) {
-        char text[400];
-        snprintf(text, sizeof text, "a photo of %s %.300s", strchr("aeiouAEIOU", *e->source) ? "an" : "a", e->source);
-        q->source_prompt = text_copy(&w->arena, text, strlen(text));
-        console_note(&w->console, "source prompt: %s", text);
-    }
-    if (!q->base.prompt) q->base.prompt = q->source_prompt;
-    const char **word = arena_take(&w->arena, WORDS_OBJECTS * sizeof *word);
-    if (word && e->objects) {
-        q->object = word;
-        q->objects = words_split(word, WORDS_OBJECTS, &w->arena, e->objects);
-    }
-    return edit_edits(e, q, &w->arena, s);
-}
-
-bool edit_prepare(EditRun *w)
-{
-    Status *s = &w->p->run.status;
-    Edit *e = w->e;
-    char path[1200];
-    if (!common_model(&e->common, w->folder, sizeof w->folder, s) || !make_request(w, s) || !common_pipeline(w->p, &e->common, w->folder)) return false;
-    if (!pipeline_load(w->p, MODEL_UNET | MODEL_VAE | MODEL_TEXT | MODEL_TOKENIZER)) return false;
-    common_surplus(&w->console, &w->p->model);
-    if (!load_picture(w, s)) return false;
-    if (e->cache && !weights_hash(&w->hashes, w->folder, s)) return false;
-    w->request.weights = w->hashes.model;
-    output_name(path, sizeof path, e->output, e->count > 1 ? "-0" : "");
-    const char *const out[] = { path, e->save_latents, e->strip, e->plot };
-    for (int i = 0; i < 4 && s->code == OK; i++)
-        if (out[i]) output_check(out[i], s);
     return s->code == OK;
 }
 
@@ -312,33 +171,21 @@ static int edit(EditRun *w)
 
 int verb_edit(int argc, char **argv)
 {
-    static const char *const titles = "Numbers of the methods";
-    Edit *e = calloc(1, sizeof *e);
-    MethodRows *rows = calloc(1, sizeof *rows);
-    Pipeline *p = calloc(1, sizeof *p);
-    EditRun *w = calloc(1, sizeof *w);
+    EditWork *all = edit_work(argc, argv);
     OptionPage full = page;
-    Status s = {0};
     int rests, code = EXIT_MEMORY;
-    if (e && rows && p && w) {
-        *w = (EditRun){ .e = e, .rows = rows, .p = p, .verb = argv[0], .begun = clock_seconds() };
-        edit_defaults(e);
-        if (!edit_methods(rows, argc, argv, &s)) {
-            w->console = console_begin(false, false, false, COLOR_AUTO);
-            code = console_end(&w->console, console_error(&w->console, &s, NULL));
-        } else {
-            full.verb = argv[0];
-            full.table[1] = (OptionTable){ titles, rows->row, rows->rows };
-            full.table[3] = machine_options;
-            full.table[4] = common_options;
-            if (verb_begin(&w->console, &full, e, argc, argv, NULL, &rests, &code)) code = edit(w);
-        }
-        arena_free(&w->arena);
-        pipeline_close(p);
+    if (!all) return code;
+    EditRun *w = &all->run;
+    full.verb = argv[0];
+    full.table[1] = (OptionTable){ "Numbers of the methods", all->rows.row, all->rows.rows };
+    full.table[3] = machine_options;
+    full.table[4] = common_options;
+    if (all->status.code != OK) {
+        w->console = console_begin(false, false, false, COLOR_AUTO);
+        code = console_end(&w->console, console_error(&w->console, &all->status, NULL));
+    } else if (verb_begin(&w->console, &full, w->e, argc, argv, NULL, &rests, &code)) {
+        code = edit(w);
     }
-    free(w);
-    free(p);
-    free(rows);
-    free(e);
+    edit_work_free(all);
     return code;
 }

@@ -3,6 +3,7 @@
 #define REF_VERBS_H
 #include "ref/console.h"
 #include "ref/options.h"
+#include "guidance/methods.h"
 #include "ref/pipeline.h"
 
 #define TILLER_VERSION "0.1.0"
@@ -17,6 +18,9 @@ int verb_sites   (int argc, char **argv);
 int verb_edit    (int argc, char **argv);
 int verb_invert  (int argc, char **argv);
 int verb_methods (int argc, char **argv);
+int verb_sheet   (int argc, char **argv);
+void method_help(const MethodInfo *m);                    /* `tiller help METHOD`, on stdout */
+const MethodInfo *method_nearest(const char *name);
 
 /* The first member of every verb's settings: the option tables below point into it. */
 typedef struct {
