@@ -9,7 +9,7 @@
 
 typedef struct {
     Common common;
-    TextList method, move, resize, layout, look, keep, reweight, blend;
+    TextList method, move, resize, layout, look, keep, reweight, blend, box, mask;
     const char *prompt, *negative, *source_prompt, *image, *source, *target, *source_sentences, *target_sentences, *objects;
     const char *cache, *latents, *save_latents, *output, *maps, *strip, *plot;
     int  steps, W, H, count, rng, fit, start;             /* steps 0, scale NaN: not given */
@@ -34,6 +34,7 @@ void edit_defaults(Edit *e);                              /* before parsing: wha
 /* Numbers not given: of the preset file (NULL: none), else the methods' own; steps and scale likewise, else 50 and 7.5. */
 bool edit_numbers(Edit *e, GuidedRequest *q, const MethodRows *m, const char *presets, Arena *a, Status *s);
 bool edit_edits(const Edit *e, GuidedRequest *q, Arena *a, Status *s);       /* --move and its like, taken apart */
+bool edit_places(const Edit *e, GuidedRequest *q, Arena *a, Status *s);      /* --box and --mask */
 
 typedef struct {
     Edit *e;

@@ -196,3 +196,49 @@ bool edit_edits(const Edit *e, GuidedRequest *q, Arena *a, Status *s)
     take_words(q, EDIT_BLEND, &e->blend, a, s);
     return s->code == OK;
 }
+
+static const char *word_before(const char *text, const char *option, const char *wanted, Arena *a, Status *s)
+{
+    const char *equals = strchr(text, '=');
+    char *word = equals && equals != text && equals[1] ? text_copy(a, text, (size_t)(equals - text)) : NULL;
+    if (!word) status_fail(s, E_OPTION, "--%s: %s is wanted, found \"%.80s\"", option, wanted, text);
+    return word;
+}
+
+static void take_box(GuidedRequest *q, const char *text, Arena *a, Status *s)
+{
+    static const char *const wanted = "WORD=X0,Y0,X1,Y1, as \"cat=0,0.2,0.5,0.8\",";
+    GuidedBox b = { .word = word_before(text, "box", wanted, a, s) };
+    const char *p = strchr(text, '=');
+    bool good = s->code == OK;
+    for (int i = 0; i < 4 && good; i++) {
+        good = (i == 0 || *p == ',');
+        p++;
+        good = good && number_of(&p, &b.at[i]);
+    }
+    if (!good || *p) status_fail(s, E_OPTION, "--box: %s is wanted, found \"%.80s\"", wanted, text);
+    else if (b.at[0] < 0 || b.at[1] < 0 || b.at[2] > 1 || b.at[3] > 1)
+        status_fail(s, E_OPTION, "--box: \"%.80s\" is outside the picture, which goes from 0 to 1", text);
+    else if (b.at[2] <= b.at[0] || b.at[3] <= b.at[1]) status_fail(s, E_OPTION, "--box: \"%.80s\" is empty: X1 > X0 and Y1 > Y0 are wanted", text);
+    else q->box[q->boxes++] = b;
+}
+
+static void take_mask(GuidedRequest *q, const char *text, Arena *a, Status *s)
+{
+    GuidedMask m = { .word = word_before(text, "mask", "WORD=FILE", a, s) };
+    Image in = {0};
+    if (s->code != OK || !image_load(&in, a, strchr(text, '=') + 1, s)) return;
+    size_t n = (size_t)in.H * (size_t)in.W;
+    m.m = (Tensor){ arena_take(a, n * sizeof(real)), SHAPE(in.H, in.W) };
+    if (!m.m.x) status_fail(s, E_MEMORY, "out of memory: a mask");
+    for (size_t i = 0; i < n && m.m.x; i++)
+        m.m.x[i] = ((real)in.rgb[3 * i] + (real)in.rgb[3 * i + 1] + (real)in.rgb[3 * i + 2]) / 765;
+    q->mask[q->masks++] = m;
+}
+
+bool edit_places(const Edit *e, GuidedRequest *q, Arena *a, Status *s)
+{
+    for (int i = 0; i < e->box.n && i < WORDS_OBJECTS && s->code == OK; i++) take_box(q, e->box.text[i], a, s);
+    for (int i = 0; i < e->mask.n && i < WORDS_OBJECTS && s->code == OK; i++) take_mask(q, e->mask.text[i], a, s);
+    return s->code == OK;
+}

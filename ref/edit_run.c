@@ -141,7 +141,7 @@ static bool make_request(EditRun *w, Status *s)
         q->object = word;
         q->objects = words_split(word, WORDS_OBJECTS, &w->arena, e->objects);
     }
-    return edit_edits(e, q, &w->arena, s);
+    return edit_edits(e, q, &w->arena, s) && edit_places(e, q, &w->arena, s);
 }
 
 bool edit_prepare(EditRun *w)

@@ -15,6 +15,9 @@ enum { GUIDED_METHODS = 4, GUIDED_NUMBERS = 40, GUIDED_EDITS = 16 };
 typedef struct { const MethodInfo *info; double number[GUIDED_NUMBERS]; } GuidedMethod;
 typedef struct { EditKind kind; const char *word; double x, y; } GuidedEdit;         /* an edit by the word as written */
 
+typedef struct { const char *word; double at[4]; } GuidedBox;        /* x0, y0, x1, y1 in parts of the frame */
+typedef struct { const char *word; Tensor m; } GuidedMask;           /* [h,w] of any size, 0 .. 1 */
+
 typedef struct {
     PipelineRequest base;                                 /* prompt (may be NULL with `from`), steps, scale, eta, rescale, size, seed, latents */
     GuidedMethod method[GUIDED_METHODS];
@@ -24,6 +27,10 @@ typedef struct {
     int objects;
     GuidedEdit edit[GUIDED_EDITS];
     int edits;
+    GuidedBox box[WORDS_OBJECTS];
+    int boxes;
+    GuidedMask mask[WORDS_OBJECTS];                       /* of no object, or of each */
+    int masks;
     const uint8_t *picture;                               /* rgb [H,W,3] of base.H x base.W; NULL: none */
     const char *from, *to;                                /* direction between two words; NULL: none */
     const char *from_file, *to_file;                      /* or between two files of sentences */
@@ -53,6 +60,8 @@ typedef struct {
     PromptWords words, source_words;
     Object object[WORDS_OBJECTS];
     int objects;
+    double box[WORDS_OBJECTS][4];
+    Tensor mask[WORDS_OBJECTS];
     ObjectEdit edit[GUIDED_EDITS];
     int edits;
     Tensor x0;                                            /* the picture's clean latents [C,h,w]; empty: none */

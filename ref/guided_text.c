@@ -129,7 +129,11 @@ static void make_objects(Guided *g)
         int k = e->word ? add_object(g, e->word, e->kind == EDIT_BLEND) : 0;
         g->edit[g->edits++] = (ObjectEdit){ e->kind, k, e->x, e->y, 0 };
     }
-    if (wanted && !q->objects && run_ok(r)) find_nouns(g);
+    for (int i = 0; i < q->boxes && run_ok(r); i++) memcpy(g->box[add_object(g, q->box[i].word, false)], q->box[i].at, sizeof q->box[i].at);
+    for (int i = 0; i < q->masks && run_ok(r); i++) g->mask[add_object(g, q->mask[i].word, false)] = q->mask[i].m;
+    if (wanted && !q->objects && !q->masks && run_ok(r)) find_nouns(g);
+    for (int k = 0; k < g->objects && q->masks && run_ok(r); k++)
+        if (!g->mask[k].x) run_fail(r, E_OPTION, "--mask: \"%.60s\" has none; either each object has a mask or none", g->object[k].word);
     if (wanted && !g->objects && run_ok(r))
         run_fail(r, E_OPTION, "no object was found in the prompt \"%.200s\"; --objects names them, as --objects \"cat,frog\"", guided_prompt(q));
 }

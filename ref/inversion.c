@@ -40,13 +40,13 @@ static void name_file(Inversion *v)
     char hex[65], text[300];
     Sha256 h;
     sha256_begin(&h);
-    snprintf(text, sizeof text, "%s %zu %d %.17g %d %d %.17g %.17g %d %d %d %d", KIND, sizeof(real), g->schedule.n, q->base.scale, (int)c->beta,
+    snprintf(text, sizeof text, "%s %zu %d %.17g %d %d %.17g %.17g %d %d %d %d", KIND, sizeof(real), g->schedule.n, v->info ? q->base.scale : 1, (int)c->beta,
              c->train_steps, c->beta_start, c->beta_end, (int)c->prediction, (int)c->spacing, c->steps_offset, (int)q->base.alphas);
     add_text(&h, text);
     add_text(&h, q->weights);
-    add_text(&h, guided_prompt(q));
-    add_text(&h, q->base.negative);
-    add_text(&h, q->source_prompt);
+    add_text(&h, v->info || !v->in->source.x ? guided_prompt(q) : q->source_prompt);
+    add_text(&h, v->info ? q->base.negative : "");
+    add_text(&h, v->info ? q->source_prompt : "");
     add_text(&h, v->info ? v->info->name : "");
     if (v->info) sha256_add(&h, v->in->number, (size_t)v->info->options * sizeof *v->in->number);
     sha256_add(&h, g->x0.x, tensor_count(g->x0) * sizeof(real));

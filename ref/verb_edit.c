@@ -18,6 +18,8 @@ static const Option words_row[] = {
     { "keep",           0,   OPTION_LIST,   AT(keep),          0, 0, NULL, "WORDS", "keep these in every way", NULL },
     { "reweight",       0,   OPTION_LIST,   AT(reweight),      0, 0, NULL, "WORD=X", "weaken or strengthen a word's attention", NULL },
     { "blend",          0,   OPTION_LIST,   AT(blend),         0, 0, NULL, "WORDS", "change the picture only where these words are", "local-blend" },
+    { "box",            0,   OPTION_LIST,   AT(box),           0, 0, NULL, "WORD=X0,Y0,X1,Y1", "where an object goes, in parts of the frame from the left and the top", NULL },
+    { "mask",           0,   OPTION_LIST,   AT(mask),          0, 0, NULL, "WORD=FILE", "the same as a picture, white where it goes; for each object or none", NULL },
     { "source",         0,   OPTION_TEXT,   AT(source),        0, 0, NULL, "WORD",  "a direction of text: from this word ...", NULL },
     { "target",         0,   OPTION_TEXT,   AT(target),        0, 0, NULL, "WORD",  "... to this one, over bundled sentences", NULL },
     { "source-sentences", 0, OPTION_TEXT,   AT(source_sentences), 0, 0, NULL, "FILE", "or from these sentences, one a line ...", NULL },
@@ -80,7 +82,7 @@ static bool check_options(const EditRun *w, Status *s)
     if (!e->image && (e->start || e->cache)) status_fail(s, E_OPTION, "--%s is about a photo; --image names it", e->start ? "start" : "cache");
     if (not_png(e->output)) status_fail(s, E_OPTION, "--output: pictures are written as PNG, found \"%.200s\"", e->output);
     if (not_png(e->strip)) status_fail(s, E_OPTION, "--strip: pictures are written as PNG, found \"%.200s\"", e->strip);
-    if (!w->rows->methods && (e->move.n || e->resize.n || e->layout.n || e->look.n || e->keep.n || e->reweight.n || e->blend.n || e->source || e->source_sentences))
+    if (!w->rows->methods && (e->move.n || e->resize.n || e->layout.n || e->look.n || e->keep.n || e->reweight.n || e->blend.n || e->box.n || e->mask.n || e->source || e->source_sentences))
         status_fail(s, E_OPTION, "%s: an edit without a method; --method self-guidance moves and resizes, tiller methods lists all", w->verb);
     return s->code == OK;
 }

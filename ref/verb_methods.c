@@ -49,7 +49,9 @@ void method_help(const MethodInfo *m)
     wrapped_with(m->example, 2, 6, " \\");
     printf("\n%s: %s\n", m->name, m->title);
     wrapped(m->summary, 0, 0);
-    printf("\n%s\n\n    ", m->paper);
+    putchar('\n');
+    wrapped(m->paper, 0, 0);
+    printf("\n    ");
     wrapped(m->equation, 4, 8);
     if (m->objects || m->needs) puts("\nIt wants:");
     wants(m);
@@ -114,7 +116,8 @@ static void table(const Console *c)
         }
         int at = printf("%-22s", methods_all[i]->name);
         wrapped(methods_all[i]->summary, at, at);
-        printf("%22s%s\n", "", methods_all[i]->paper);
+        printf("%22s", "");
+        wrapped(methods_all[i]->paper, 22, 22);
     }
     if (!c->json) puts("\nSeveral --method in one run compose. tiller help METHOD has the numbers of one.");
 }
