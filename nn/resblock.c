@@ -65,7 +65,10 @@ static void join_tapped(Run *r, const ResBlock *l, Tensor y, Tensor x, Tensor b)
     ConvCache none;
     Tensor nothing = {0}, was = temp(r, y.s), s = x;
     conv_forward(r, &l->conv2, y, &none, b, nothing);
-    if (!run_ok(r)) return;
+    if (!run_ok(r)) {
+        arena_release(r->temp, mark);
+        return;
+    }
     tensor_copy(r, was, y);
     tap_forward(r, SITE_FEATURE, l->conv2_path, y);
     if (!memcmp(was.x, y.x, tensor_count(y) * sizeof(real))) join_fused(r, l, y, x, b);

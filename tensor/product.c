@@ -12,6 +12,7 @@ bool product_needs_blas(const Run *r) { return r->blas && gemm_has_blas() && !r-
 
 int product_chunk(int K)
 {
+    if (K < 1) return 1;
     int deep = parts(K, parts(K, PRODUCT_DEEP));
     return least(K, (deep + 15) / 16 * 16);
 }

@@ -121,7 +121,8 @@ void arena_free(Arena *a)
 size_t shape_count(Shape s)
 {
     size_t n = s.d[0] ? 1 : 0;
-    for (int i = 0; i < 4 && s.d[i]; i++) n *= (size_t)s.d[i];
+    for (int i = 0; i < 4 && s.d[i]; i++)
+        if (__builtin_mul_overflow(n, (size_t)s.d[i], &n)) return SIZE_MAX;
     return n;
 }
 
@@ -163,7 +164,7 @@ Tensor tensor_rows(Tensor t, int first, int count)
 Tensor tensor_in(Run *r, Arena *a, Shape s)
 {
     if (!run_ok(r) || !shape_count(s)) return (Tensor){0};
-    size_t bytes = shape_count(s) * sizeof(real);
+    size_t n = shape_count(s), bytes = n > SIZE_MAX / sizeof(real) ? SIZE_MAX : n * sizeof(real);
     Tensor t = { arena_take(a, bytes), s };
     if (!t.x) run_fail(r, E_MEMORY, "out of memory: %zu MB wanted on top of %zu MB", bytes >> 20, a->used >> 20);
     return t.x ? t : (Tensor){0};

@@ -91,7 +91,7 @@ struct Run {
 void   run_fail(Run *r, Code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool   run_ok(const Run *r);
 
-size_t shape_count(Shape s);                              /* product of the sizes in use; 0 for no sizes */
+size_t shape_count(Shape s);                              /* product of the sizes in use; 0 for no sizes; SIZE_MAX when it is beyond */
 int    shape_rank(Shape s);
 bool   shape_same(Shape a, Shape b);
 size_t tensor_count(Tensor t);                            /* 0 for an empty tensor */

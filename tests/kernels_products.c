@@ -171,6 +171,17 @@ static void products_on(const Kernels *k, bool blas)
         }
 }
 
+/* An inner size of 0: C = beta C. */
+static void nothing_to_sum_on(const Kernels *k)
+{
+    Run r = run_on(k, false);
+    real C[6] = { 1, 2, 3, 4, 5, 6 }, none[1] = {0};
+    gemm(&r, false, false, 2, 3, 0, 1, none, 1, none, 3, 2, C, 3);
+    check_true("gemm: nothing to sum leaves beta C", C[0] == 2 && C[5] == 12);
+    gemm(&r, false, true, 2, 3, 0, 1, none, 1, none, 1, 0, C, 3);
+    check_true("gemm: or zeros", C[0] == 0 && C[5] == 0);
+}
+
 /* y and dx by the definition, in double. */
 static void direct(Tensor x, Tensor w, Tensor dy, double *y, double *dx)
 {
@@ -232,6 +243,7 @@ int main(void)
         tile_softmax(k->name, k->tiles);
         products_on(k, false);
         if (i == 0) products_on(k, true);
+        nothing_to_sum_on(k);
         winograd_on(k, 16, 16, 64, 32);
         winograd_on(k, 17, 33, 32, 64);
         winograd_on(k, 33, 35, 32, 32);

@@ -380,30 +380,38 @@ static void refusals(void)
     params_find(unet_walk, &unet, "mid_block.resnets.0.conv1.weight")->v = v;
 }
 
-/* Every shortage of memory, forward or backward, is an error and never a crash; with enough the bits are the old ones. */
+static void look_on(void *self, Run *r, Tensor v) { (void)self, (void)r, (void)v; }
+
+/* Every shortage of memory, forward or backward, is an error and never a crash, and gives temporaries back; with enough the
+ * bits are the old ones. */
 static void poverty(bool remember, bool recompute_)
 {
     start(UNET_PLAIN);
     Io a = io(1, 4, 4), b = again(&a);
     forward_backward(&run, &a, false);
     static Arena k, s;
-    size_t enough = 0, refused = 0;
+    const Tap eye = { SITE_FEATURE, "mid_block.resnets.0.conv2", NULL, look_on, NULL, false };
+    size_t enough = 0, refused = 0, held = 0;
     for (size_t limit = 512; !enough && limit < 64u << 20; limit += limit / 24 / 64 * 64 + 64) {
         k = s = (Arena){ .poison = true };
         k.limit = s.limit = limit;
         Run poor = quiet();
         poor.temp = &s;
         poor.keep = remember ? &k : &s;
+        poor.tap = &eye;
+        poor.taps = 1;
         UnetPass p;
         unet_forward(&poor, &unet, b.out, &p, b.z, b.t, b.context, recompute_);
         if (remember) unet_backward(&poor, &unet, b.dz, b.dcontext, b.deps, &p);
         if (run_ok(&poor)) enough = limit;
         else if (poor.status.code == E_MEMORY) refused++;
         else break;
+        held += s.used > 0;
         arena_free(&k);
         arena_free(&s);
     }
     check_true("every shortage of memory is reported", enough > 0 && refused > 30);
+    check_true("and temporaries are given back", !held);
     check_true("and enough of it gives the same bits", same(a.out, b.out) && (!remember || same(a.dz, b.dz)));
     arena_free(&k);
     arena_free(&s);

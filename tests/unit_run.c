@@ -138,6 +138,9 @@ static void shapes(void)
     check_true("empty tensors stay empty", !tensor_row(none, 1).x && !tensor_rows(none, 0, 1).x && !tensor_as(none, SHAPE(1)).x &&
                                            tensor_count(none) == 0 && !tensor_same(none, none));
     check_true("an empty shape gives an empty tensor, not an error", !keep(&r, SHAPE(0)).x && run_ok(&r));
+    Run vast = { .keep = &a, .temp = &a, .threads = 1 };
+    check_true("a count beyond 64 bits does not come round", shape_count(SHAPE(65536, 65536, 65536, 65536)) == SIZE_MAX);
+    check_true("nor do its bytes: no memory", !keep(&vast, SHAPE(65536, 65536, 65536, 32768)).x && vast.status.code == E_MEMORY);
     Tensor copy = keep(&r, SHAPE(60));
     tensor_copy(&r, copy, t);
     check_true("a copy counts numbers, not sizes", run_ok(&r) && copy.x[59] == 59);
