@@ -122,10 +122,14 @@ void mask_soft(Run *r, Tensor m, Tensor map, double sharp, double at)
 
 void mask_soft_back(Run *r, Tensor dmap, Tensor dm, Tensor map, double sharp, double at)
 {
+    if (!tensor_same(dmap, map) || !tensor_same(dm, map)) {
+        run_fail(r, E_SHAPE, "mask_soft_back: gradients and map differ in shape");
+        return;
+    }
     size_t mark = r->temp->used;
     Tensor u = temp(r, map.s), s = temp(r, map.s), m = temp(r, map.s), ds = temp(r, map.s);
-    if (!ds.x || !tensor_same(dmap, map) || !tensor_same(dm, map)) {
-        run_fail(r, E_SHAPE, "mask_soft_back: gradients and map differ in shape");
+    if (!ds.x) {
+        arena_release(r->temp, mark);
         return;
     }
     Range first = range_of(map);
