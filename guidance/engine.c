@@ -91,7 +91,7 @@ static void predict_together(Engine *e, Lane *const *l, int n, const Clock *c)
     }
     unet_forward(r, e->g->unet, out, &pass, zs, time, texts, false);
     for (int k = 0; k < n; k++) {
-        l[k]->eps = tensor_in(r, r->step, (Shape){{ out.s.d[1], out.s.d[2], out.s.d[3] }});
+        l[k]->eps = l[k]->room;
         tensor_copy(r, l[k]->eps, tensor_row(out, k));
         l[k]->view = (View){ .branch = l[k]->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
         l[k]->valid = run_ok(r);
@@ -304,6 +304,7 @@ static void one_step(Engine *e, Clock *c)
         l->valid = false;
         l->eps = (Tensor){0};
         l->view = (View){0};
+        tensor_zero(l->dh);
         if (l->b.context_at) l->context = l->b.context_at(c, l->state);
         if (e->own_z) tensor_copy(r, l->z, e->z);
     }
@@ -336,6 +337,27 @@ static void own_text(Engine *e, Lane *l)
     l->context = own;
 }
 
+/* Rules that move h start each step from no shift, of the shape of the middle block's output. */
+typedef struct { Engine *e; bool found; } MiddleBlock;
+
+static void at_middle_block(void *self, SiteKind kind, const char *path, Shape s)
+{
+    MiddleBlock *m = self;
+    if (kind != SITE_FEATURE || strcmp(path, "mid_block")) return;
+    m->found = true;
+    for (int k = 0; k < m->e->lanes; k++) m->e->lane[k].dh = tensor_in(m->e->r, m->e->r->run, SHAPE(s.d[3], s.d[1], s.d[2]));
+}
+
+static void begin_h(Engine *e)
+{
+    MiddleBlock m = { e, false };
+    bool wanted = false;
+    for (int k = 0; k < e->rules; k++) wanted |= e->rule[k].rule->leaf == BY_H;
+    if (!wanted) return;
+    unet_sites(e->g->unet, e->z.s.d[1], e->z.s.d[2], 1, at_middle_block, &m);
+    if (!m.found) run_fail(e->r, E_OPTION, "guidance of h: this network has no middle block");
+}
+
 static void begin(Engine *e, Tensor z)
 {
     Run *r = e->r;
@@ -348,9 +370,11 @@ static void begin(Engine *e, Tensor z)
     for (int k = 0; k < e->lanes; k++) {
         Lane *l = &e->lane[k];
         l->z = e->own_z ? tensor_in(r, r->run, z.s) : z;
+        l->room = tensor_in(r, r->run, SHAPE(e->g->unet->config.out_channels, z.s.d[1], z.s.d[2]));
         if (!l->context.x && !l->b.context_at) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
         own_text(e, l);
     }
+    begin_h(e);
     for (int j = 0; j < e->refs; j++) {
         ReferenceRun *ref = &e->ref[j];
         ref->z = tensor_in(r, r->run, z.s);

@@ -208,6 +208,7 @@ typedef struct {
     Tensor gh;                                            /* receives the gradient there when not empty */
     View view;
     Tensor eps;                                           /* the network's output (eps, x0 or v); empty: the pass was cut short */
+    Tensor room;                                          /* where eps goes, when it must outlive what was seen; empty: the step arena */
     UnetPass pass;
     Tap *tap;
     int taps;

@@ -53,7 +53,7 @@ typedef struct {
     const Sight *ref[LANE_WRITES];
     int writes;
     const Clock *clock;
-    Tensor dh, gh;
+    const Lane *h;                                        /* the middle block's: whose dh is added and gh filled; NULL elsewhere */
 } Spot;
 
 /* Of one image: features are [C,h,w] at the border and [1,h,w,C] inside; all else only drops the batch size. */
@@ -83,9 +83,9 @@ static void spot_forward(void *self, Run *r, Tensor v)
     Tensor b = to_border(r, s->kind, v);
     for (int i = 0; i < s->writes && b.x; i++)
         s->write[i]->write->put(s->write[i]->write, r, s->clock, s->site, b, s->ref[i], s->write[i]->state);
-    if (s->dh.x) add(r, b, s->dh);
+    if (s->h && s->h->dh.x) add(r, b, s->h->dh);
     if (s->sight && !r->replay) tensor_copy(r, s->sight->val, b);
-    if (s->writes || s->dh.x) from_border(r, s->kind, v, b);
+    if (s->writes || (s->h && s->h->dh.x)) from_border(r, s->kind, v, b);
     arena_release(r->temp, mark);
 }
 
@@ -95,7 +95,7 @@ static void spot_backward(void *self, Run *r, Tensor grad)
     size_t mark = r->temp->used;
     Tensor b = to_border(r, s->kind, grad);
     if (s->sight && s->sight->adj.x) add(r, b, s->sight->adj);
-    if (s->gh.x) tensor_copy(r, s->gh, b);
+    if (s->h && s->h->gh.x) tensor_copy(r, s->h->gh, b);
     for (int i = s->writes; i-- > 0 && b.x; ) {
         const Write *w = s->write[i]->write;
         if (w->back) w->back(w, r, s->clock, s->site, b, s->write[i]->state);
@@ -148,10 +148,7 @@ static void fill_spot(Placing *p, Spot *s, See kind, SiteKind site, const char *
         }
         s->sight = sight;
     }
-    if (kind == SEE_FEATURE && !strcmp(path, "mid_block")) {
-        s->dh = l->dh;
-        s->gh = l->gh;
-    }
+    if (kind == SEE_FEATURE && !strcmp(path, "mid_block")) s->h = l;
 }
 
 static void place(void *self, SiteKind site, const char *path, Shape shape)
@@ -161,7 +158,7 @@ static void place(void *self, SiteKind site, const char *path, Shape shape)
     See kind = SEE_PROBS;
     while (site_kind[kind] != site) kind++;
     bool see = wanted(p, kind, path);
-    bool here = see || (kind == SEE_FEATURE && (l->dh.x || l->gh.x) && !strcmp(path, "mid_block"));
+    bool here = see || (kind == SEE_FEATURE && l->dh.x && !strcmp(path, "mid_block"));
     for (int i = 0; i < l->writes && !here; i++) here = writes_here(p, l->write[i].write, kind, path);
     if (!here) return;
     if (!p->count && run_ok(p->r)) {
@@ -171,7 +168,7 @@ static void place(void *self, SiteKind site, const char *path, Shape shape)
             return;
         }
         fill_spot(p, s, kind, site, path, shape, see);
-        l->tap[p->taps] = (Tap){ site, path, s, spot_forward, spot_backward, (s->sight && p->pull) || s->gh.x };
+        l->tap[p->taps] = (Tap){ site, path, s, spot_forward, spot_backward, p->pull && (s->sight || s->h) };
     }
     p->taps++;
     p->sights += see;
@@ -220,7 +217,8 @@ void guide_observe(Run *r, const Guide *g, Lane *l, const Clock *c, const Want *
     *clock = *c;
     l->view = (View){ .branch = l->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
     place_taps(&(Placing){ .r = r, .unet = g->unet, .l = l, .clock = clock, .want = want, .wants = wants, .ref = ref, .pull = pull });
-    l->eps = whole ? tensor_in(r, r->step, SHAPE(g->unet->config.out_channels, z.d[1], z.d[2])) : (Tensor){0};
+    l->eps = (Tensor){0};
+    if (whole) l->eps = l->room.x ? l->room : tensor_in(r, r->step, SHAPE(g->unet->config.out_channels, z.d[1], z.d[2]));
 
     const Tap *outer = r->tap;
     int outers = r->taps;

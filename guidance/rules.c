@@ -244,6 +244,7 @@ static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Mo
     e->report.grad_norm = hypot(e->report.grad_norm, norm);
     if (g.s.d[0] == e->z.s.d[0] && shape_same(g.s, e->z.s)) {
         each = temp(r, g.s);
+        tensor_zero(each);                                /* a gain of plain zero leaves it so */
         const Lane *a = NULL, *b = NULL;
         for (int k = 0; k < e->lanes; k++) {
             if (!strcmp(e->lane[k].b.name, "uncond")) a = &e->lane[k];
@@ -263,7 +264,7 @@ static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Mo
             acc v = adam->v.x[i] = (real)(0.999 * (acc)adam->v.x[i] + 0.001 * x * x);
             g.x[i] = (real)(gain * (m / c1) / (sqrt(v / c2) + 1e-8));
         }
-    } else if (gain != 0) scale(r, g, (real)gain, g, 0);
+    } else if (gain != 0 || !each.x) scale(r, g, (real)gain, g, 0);
     else {
         multiply(r, g, g, each);
         if (strength != 1) scale(r, g, (real)strength, g, 0);
@@ -321,7 +322,8 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
             shape_shift(e, u, c, out.g[k], u->rule->adam ? &adam[k] : NULL);
             move_leaf(e, u, k, out.g[k]);
         }
-        for (int k = 0; k < e->lanes; k++) e->lane[k].valid &= older[k];
+        for (int k = 0; k < e->lanes; k++)
+            if (e->lane[k].view.sights && !older[k]) e->lane[k].valid = false;       /* what it saw is given back now */
         arena_release(r->temp, mark);
         arena_release(r->keep, kept);
         arena_release(r->step, seen);
