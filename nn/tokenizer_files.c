@@ -134,6 +134,10 @@ static bool add_merge(Loading *l, int rank, const char *text, size_t length, cha
     return true;
 }
 
+/* Words of a vocabulary: a symbol for each byte, inside and at the end of a word; one for each merge; special tokens
+ * (2 in every published CLIP vocabulary; room for a family's own).  More: lines are missing at the end of the merges. */
+enum { BYTE_SYMBOLS = 512, ALONE_MOST = 64 };
+
 static bool order_merges(Loading *l)
 {
     Merge *m = l->t->merge;
@@ -143,7 +147,10 @@ static bool order_merges(Loading *l)
             status_fail(l->s, E_FORMAT, "%s: %s %d: the same pair as in %s %d", l->path, l->unit, m[i].rank, l->unit, m[i - 1].rank);
             return false;
         }
-    return true;
+    int alone = l->t->count - l->t->merges - BYTE_SYMBOLS;
+    if (alone <= ALONE_MOST) return true;
+    status_fail(l->s, E_FORMAT, "%s: %d merges, and %d words of the vocabulary that no merge makes: it is cut off", l->path, l->t->merges, alone);
+    return false;
 }
 
 /* merges.txt: an optional line "#version...", then "left right" per line, the most frequent first: the line is the rank. */

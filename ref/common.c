@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "ref/oneline.h"
 #include "ref/stop.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
@@ -28,6 +29,14 @@ const OptionTable machine_options = TABLE("Model and machine", machine_row);
 
 const char *common_math(const Common *m) { return m->math == MATH_REFERENCE ? "reference" : "fast"; }
 
+/* Whoever reads events is told of wrong options by one, too. */
+static bool asked(int argc, char **argv, const char *flag)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], flag)) return true;
+    return false;
+}
+
 bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, char **argv, char **rest, int *rests, int *code)
 {
     Status s = {0};
@@ -35,7 +44,7 @@ bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, ch
     const Common *m = settings;
     stop_watch();
     if (!options_parse(page, settings, argc, argv, rest, rests, &help, &s)) {
-        *c = console_begin(false, false, false, COLOR_AUTO);
+        *c = console_begin(false, false, asked(argc, argv, "--json"), COLOR_AUTO);
         *code = console_error(c, &s, NULL);
         return false;
     }
@@ -44,6 +53,11 @@ bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, ch
     options_help(page, stdout);
     *code = console_end(c, EXIT_DONE);
     return false;
+}
+
+int verb_end(const Console *c, const Status *s)
+{
+    return console_end(c, s->code == OK ? EXIT_DONE : console_error(c, s, common_hint(s)));
 }
 
 /* The folder of the program itself. */
@@ -55,6 +69,13 @@ static bool program_folder(char *to, size_t room)
     char *slash = strrchr(to, '/');
     if (slash) *slash = 0;
     return slash;
+}
+
+bool common_argument(Common *m, char **rest, int rests, Status *s)
+{
+    if (rests && m->model) status_fail(s, E_OPTION, "two models are named: \"%.200s\" and --model \"%.200s\"", rest[0], m->model);
+    if (rests) m->model = rest[0];
+    return s->code == OK;
 }
 
 bool common_model(const Common *m, char *folder, size_t room, Status *s)
@@ -118,9 +139,9 @@ bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
 
 void common_surplus(const Console *c, const Model *m)
 {
-    char first[200];
+    char first[200], shown[200];
     int n = model_surplus(m, first, sizeof first);
-    if (n) console_warning(c, "%d tensors in the model's files are not used, the first is %s", n, first);
+    if (n) console_warning(c, "%d tensor%s in the model's files not used, the first is %s", n, n == 1 ? " is" : "s are", oneline(shown, sizeof shown, first));
 }
 
 const char *common_hint(const Status *s)
@@ -161,7 +182,7 @@ bool size_check(int W, int H, int factor, Status *s)
 {
     int wrong = W % factor ? W : H % factor ? H : 0, down = wrong / factor * factor;
     if (!wrong) return true;
-    status_fail(s, E_OPTION, "--%s: %d is not a multiple of %d; the nearest are %d and %d", W % factor ? "width" : "height",
-                wrong, factor, down ? down : factor, down + factor);
+    status_fail(s, E_OPTION, down ? "--%s: %d is not a multiple of %d; the nearest are %d and %d" : "--%s: %d is not a multiple of %d; the least is %d",
+                W % factor ? "width" : "height", wrong, factor, down ? down : factor, down + factor);
     return false;
 }

@@ -70,7 +70,7 @@ static bool size_check(const uint8_t *bytes, size_t size, int *H, int *W, const 
     cap = 1 << 20;
     live = 0;
     if (!stbi_info_from_memory(bytes, (int)size, W, H, &channels)) {
-        status_fail(s, E_FORMAT, "%s: %s", name, stbi_failure_reason());
+        status_fail(s, E_FORMAT, "%s: %s, or more than %d pixels a side", name, stbi_failure_reason(), SIDE_MOST);
         return false;
     }
     if (*W < 1 || *H < 1 || *W > SIDE_MOST || *H > SIDE_MOST || (int64_t)*W * *H > PIXELS_MOST) {

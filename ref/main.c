@@ -36,10 +36,12 @@ static int overview(FILE *to, int code)
 
 static int unknown(const char *name)
 {
-    int best = 0;
-    for (int i = 1; i < VERBS; i++)
-        if (word_distance(name, verb[i].name) < word_distance(name, verb[best].name)) best = i;
-    fprintf(stderr, "tiller: error: unknown verb \"%.80s\"; the nearest is %s\n", name, verb[best].name);
+    const char *best = *name == '-' ? "--help" : "help";
+    if (word_distance(name, "--version") < word_distance(name, best)) best = "--version";
+    for (int i = 0; i < VERBS && *name != '-'; i++)
+        if (word_distance(name, verb[i].name) < word_distance(name, best)) best = verb[i].name;
+    if (*name == '-') fprintf(stderr, "tiller: error: a verb is wanted before the option \"%.80s\", or %s\n", name, best);
+    else fprintf(stderr, "tiller: error: unknown verb \"%.80s\"; the nearest is %s\n", name, best);
     return EXIT_USAGE;
 }
 
@@ -69,7 +71,7 @@ int main(int argc, char **argv)
         printf("tiller %s (%s)\n", TILLER_VERSION, sizeof(real) == sizeof(double) ? "float64" : "float32");
         return ended(EXIT_DONE);
     }
-    if (help && argc < 3) return ended(overview(stdout, EXIT_DONE));
+    if (help && (argc < 3 || !strcmp(argv[2], "help"))) return ended(overview(stdout, EXIT_DONE));
     if (help) name = argv[2];
     for (int i = 0; i < VERBS; i++) {
         if (strcmp(name, verb[i].name)) continue;

@@ -302,12 +302,12 @@ static void wrapped(FILE *to, const char *text, int at, int indent)
 static void help_row(const Option *o, FILE *to)
 {
     char left[200], right[600], letter[8] = "    ";
-    bool choice = o->kind == OPTION_CHOICE, flag = o->kind == OPTION_FLAG;
+    bool choice = o->kind == OPTION_CHOICE, flag = o->kind == OPTION_FLAG, preset = o->preset && *o->preset;
     if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
     snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, flag ? "" : " ", flag ? "" : choice ? "NAME" : o->shown);
     snprintf(right, sizeof right, "%s%s%s%s%s%s%s%s%s", o->help, choice ? ": " : "", choice ? o->shown : "",
              o->aliases ? " (also --" : "", o->aliases ? o->aliases : "", o->aliases ? ")" : "",
-             o->preset ? " [default: " : "", o->preset ? o->preset : "", o->preset ? "]" : "");
+             preset ? " [default: " : "", preset ? o->preset : "", preset ? "]" : "");
     int at = fprintf(to, "%s", left);
     if (at >= COLUMN - 1) {
         fputc('\n', to);

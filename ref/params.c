@@ -17,6 +17,10 @@ static char *word(Arena *a, const char *name, const Json *j, const char *file, S
         status_fail(s, E_FORMAT, "%s: %.80s: a text, a number or true is wanted", file, name);
         return NULL;
     }
+    if (value && strlen(value) != j->length) {
+        status_fail(s, E_FORMAT, "%s: %.80s: a text with a zero byte in it", file, name);
+        return NULL;
+    }
     size_t room = strlen(name) + (value ? j->length : 0) + 4;
     char *to = arena_take(a, room);
     if (!to) {

@@ -75,8 +75,7 @@ int verb_decode(int argc, char **argv)
     full.table[2] = common_options;
     if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
     decode(&g, &c, &p, rest[0], &a);
-    Status *s = &p.run.status;
-    code = console_end(&c, s->code == OK ? EXIT_DONE : console_error(&c, s, common_hint(s)));
+    code = verb_end(&c, &p.run.status);
     arena_free(&a);
     pipeline_close(&p);
     return code;

@@ -89,8 +89,7 @@ int verb_encode(int argc, char **argv)
     full.table[2] = common_options;
     if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
     encode(&g, &c, &p, rest[0], &a);
-    Status *s = &p.run.status;
-    code = console_end(&c, s->code == OK ? EXIT_DONE : console_error(&c, s, common_hint(s)));
+    code = verb_end(&c, &p.run.status);
     arena_free(&a);
     pipeline_close(&p);
     return code;

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "ref/edit.h"
 #include "ref/estimate.h"
 #include "ref/image.h"
@@ -182,7 +183,7 @@ static bool check_options(const Generate *g, Status *s)
     else if (!utf8_valid(g->prompt)) status_fail(s, E_OPTION, "--prompt is not valid UTF-8");
     else if (!utf8_valid(g->negative)) status_fail(s, E_OPTION, "--negative is not valid UTF-8");
     for (int i = 0; dot && i < 7; i++)
-        if (!strcmp(dot, not_png[i])) status_fail(s, E_OPTION, "--output: pictures are written as PNG, found \"%.200s\"", g->output);
+        if (!strcasecmp(dot, not_png[i])) status_fail(s, E_OPTION, "--output: pictures are written as PNG, found \"%.200s\"", g->output);
     if (g->save_latents && !strcmp(g->save_latents, g->output)) status_fail(s, E_OPTION, "--save-latents and --output name the same file");
     return s->code == OK;
 }
@@ -250,7 +251,7 @@ static bool memory_suffices(Work *w)
 {
     double wanted = (double)estimate_generate(w->p, &w->request), most = (double)w->g->common.most_memory, have = (double)system_memory();
     if (most > 0 && wanted > most)
-        run_fail(&w->p->run, E_MEMORY, "about %.0f MB are wanted, --max-memory allows %.0f MB", wanted / 1e6, most / 1e6);
+        run_fail(&w->p->run, E_MEMORY, "about %.1f MB are wanted, --max-memory allows %.1f MB", wanted / 1e6, most / 1e6);
     else if (wanted > have)
         console_warning(&w->console, "about %.0f MB are wanted, and %.0f MB are free", wanted / 1e6, have / 1e6);
     return run_ok(&w->p->run);
@@ -316,7 +317,7 @@ static int generate(Work *w)
     }
     progress_clear(&w->progress);
     if (w->status.code != OK) s = &w->status;             /* the hook stopped the run: its reason is the true one */
-    return console_end(&w->console, s->code == OK ? EXIT_DONE : console_error(&w->console, s, common_hint(s)));
+    return verb_end(&w->console, s);
 }
 
 /* Parsed once to learn of files with options, and again with those in front. */

@@ -87,12 +87,12 @@ int verb_info(int argc, char **argv)
     int rests, code;
     full.table[1] = common_options;
     if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
-    if (rests) g.common.model = rest[0];
-    if (!c.json) print_program();
-    if (common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {
+    bool right = common_argument(&g.common, rest, rests, &s);
+    if (right && !c.json) print_program();
+    if (right && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {
         if (c.json) send(&c, folder, &t);
         else print_model(folder, &t);
     }
     parts_close(&t);
-    return console_end(&c, s.code == OK ? EXIT_DONE : console_error(&c, &s, common_hint(&s)));
+    return verb_end(&c, &s);
 }

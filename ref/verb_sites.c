@@ -75,8 +75,7 @@ int verb_sites(int argc, char **argv)
     int rests, code;
     full.table[1] = common_options;
     if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
-    if (rests) g.common.model = rest[0];
-    if (common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) list_sites(&g, &c, &t, &s);
+    if (common_argument(&g.common, rest, rests, &s) && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) list_sites(&g, &c, &t, &s);
     parts_close(&t);
-    return console_end(&c, s.code == OK ? EXIT_DONE : console_error(&c, &s, common_hint(&s)));
+    return verb_end(&c, &s);
 }

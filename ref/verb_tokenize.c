@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "nn/tokenizer.h"
+#include "ref/oneline.h"
 #include "ref/verbs.h"
 
 typedef struct { Common common; bool padded; } Tokenize;
@@ -34,6 +35,13 @@ static bool read_tokens(Tokens *k, const Tokenizer *t, Arena *a, const char *tex
     return tokenizer_encode(t, a, text, bytes, k->row, length, &k->dropped, s);
 }
 
+static void print_piece(int place, const Piece *p, const char *spelling, const char *text, const char *note)
+{
+    char part[ONELINE], whole[ONELINE];
+    snprintf(part, sizeof part, "%.*s", p->to - p->from, text + p->from);
+    printf("%4d  %6d  %-24s  %s%s\n", place, p->id, spelling, oneline(whole, sizeof whole, part), note);
+}
+
 static void print_tokens(const Tokens *k, const Tokenizer *t, const char *text, bool padded)
 {
     int length = tokenizer_length(t), kept = k->count - k->dropped;
@@ -42,8 +50,7 @@ static void print_tokens(const Tokens *k, const Tokenizer *t, const char *text, 
         return;
     }
     for (int i = 0; i < k->count; i++)
-        printf("%4d  %6d  %-24s  %.*s%s\n", i + 1, k->piece[i].id, tokenizer_text(t, k->piece[i].id),
-               k->piece[i].to - k->piece[i].from, text + k->piece[i].from, i < kept ? "" : "  (dropped)");
+        print_piece(i + 1, &k->piece[i], tokenizer_text(t, k->piece[i].id), text, i < kept ? "" : "  (dropped)");
 }
 
 static void send(const Console *c, const Tokens *k, const Tokenizer *t)
@@ -78,7 +85,7 @@ static void tokenize(const Tokenize *g, const Console *c, const char *text, Aren
     if (c->json) send(c, &k, t);
     else print_tokens(&k, t, text, g->padded);
     if (k.dropped) console_warning(c, "%d tokens do not fit into the %d the model reads and are dropped", k.dropped, tokenizer_length(t));
-    else console_note(c, "%d tokens, room for %d", k.count, tokenizer_length(t) - 2);
+    else console_note(c, "%d token%s, room for %d", k.count, k.count == 1 ? "" : "s", tokenizer_length(t) - 2);
 }
 
 int verb_tokenize(int argc, char **argv)
@@ -95,5 +102,5 @@ int verb_tokenize(int argc, char **argv)
     if (utf8_valid(rest[0])) tokenize(&g, &c, rest[0], &a, &s);
     else status_fail(&s, E_OPTION, "the text is not valid UTF-8");
     arena_free(&a);
-    return console_end(&c, s.code == OK ? EXIT_DONE : console_error(&c, &s, common_hint(&s)));
+    return verb_end(&c, &s);
 }

@@ -41,6 +41,11 @@ extern const OptionTable machine_options;                 /* --model --threads -
 /* Parse and set up the console; signals are caught from here on.  False: the verb returns *code (help was shown, or an error). */
 bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, char **argv, char **rest, int *rests, int *code);
 
+/* The last call: the error there may be, with its hint, and the exit code. */
+int  verb_end(const Console *c, const Status *s);
+
+/* The model of verbs that take it as an argument as well: E_OPTION when both are there. */
+bool common_argument(Common *m, char **rest, int rests, Status *s);
 /* The model folder: as asked, else the bundled one beside the program.  E_FILE says where it was looked for. */
 bool common_model(const Common *m, char *folder, size_t room, Status *s);
 /* The path of a bundled file, as "nouns.txt".  E_FILE. */

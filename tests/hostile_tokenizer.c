@@ -220,6 +220,23 @@ static void check_joint(void)
     remove(path);
 }
 
+/* Words that no merge makes: up to 64 beside the 512 symbols are special tokens; more, and merges.txt was cut between two lines. */
+static void check_cut_merges(void)
+{
+    static char text[ROOM + 2000];
+    Status s;
+    for (int surplus = 64; surplus <= 65; surplus++) {
+        char *end = text + sprintf(text, "%.*s", (int)strlen(good[VOCAB]) - 1, good[VOCAB]);
+        for (int i = 0; i < surplus - 2; i++) end += sprintf(end, ",\"extra%d\":%d", i, 517 + i);
+        strcpy(end, "}");
+        put(VOCAB, text, strlen(text));
+        load(&s, NULL, NULL);
+        if (surplus == 64) check_line("64 words that no merge makes", s.text, s.code == OK);
+        else check_line("65 words that no merge makes", s.text, s.code == E_FORMAT && strstr(s.text, "merges.txt: 3 merges, and 65 words"));
+    }
+    put_all();
+}
+
 static int acceptable(const Status *s) { return s->code == OK || s->code == E_FORMAT || s->code == E_FILE; }
 
 static void check_prefixes(void)
@@ -298,6 +315,7 @@ int main(int argc, char **argv)
     check_edits();
     check_defaults();
     check_joint();
+    check_cut_merges();
     check_prefixes();
     check_mutations(argc > 1 ? atoi(argv[1]) : 600);
     check_memory();

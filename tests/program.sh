@@ -35,12 +35,17 @@ for verb in generate encode decode tokenize info sites; do
     code "$verb: unknown option" 2 $verb --colorr x; said "$verb: unknown option" '--color'
     check "$verb: unknown option: one line" lines err 1
 done
+code 'help help' 0 help help;                    check 'help help: on stdout' test -s out -a ! -s err
+code 'option before the verb' 2 -p x;           said 'option before the verb' 'a verb is wanted'
+code 'nearest option' 2 --verison;              said 'nearest option' '--version'
+code 'wrong usage as an event' 2 generate --steps 0 --json; check 'wrong usage: event' grep -q '^{"event":"error","code":2' out
+code 'two models' 2 info a -m b;                said 'two models' 'two models'; check 'two models: nothing on stdout' test ! -s out
 code 'no prompt' 2 generate;                    said 'no prompt' '--prompt'
 code 'bad number' 2 generate -p x --steps 4x;   said 'bad number' '4x'
 code 'out of range' 2 generate -p x --steps 0;  said 'out of range' '1 to'
 code 'odd size' 2 generate -p x -W 63 -H 64;    said 'odd size' 'multiple'
 code 'prompt not UTF-8' 2 generate -p "$(printf '\377')"
-code 'not a PNG name' 2 generate -p x -o x.jpg; said 'not a PNG name' 'PNG'
+code 'not a PNG name' 2 generate -p x -o x.JPG; said 'not a PNG name' 'PNG'
 code 'kernels' 2 generate -p x --cpu neon --cpu 8086
 code 'argument too many' 2 info a b
 code 'argument missing' 2 encode
@@ -95,6 +100,7 @@ echo '{"prompt": "a red car on grass", "seed": 7, "steps": 4, "no_metadata": tru
 code 'params' 0 generate -q --params p.json -o r.png; check 'params: as options' cmp -s plain0.png r.png
 code 'params: the command line wins' 0 generate -q --params p.json -s 8 -o r.png; check 'params: other seed' cmp -s e.png r.png
 echo '{"stesp": 3}' >p.json; code 'params: unknown' 2 generate --params p.json; said 'params: unknown' 'the nearest is --steps'
+echo '{"prompt": "a\u0000b"}' >p.json; code 'params: zero byte' 3 generate --params p.json; said 'params: zero byte' 'zero byte'
 echo '{"steps": [3]}' >p.json; code 'params: not a value' 3 generate --params p.json; said 'params: not a value' 'p.json'
 code 'params-from: no values' 3 generate --params-from e.png; code 'params-from: no file' 3 generate --params-from nothing.png
 
@@ -126,6 +132,7 @@ code 'starting latents of another size' 2 generate -p x --steps 1 --latents f.sa
 
 # looking
 code 'tokenize' 0 tokenize 'a photo of a cat';  check 'tokenize: five tokens' lines out 5
+check 'tokenize: control characters' sh -c "'$tiller' tokenize \"$(printf 'a\033[31m')\" 2>err | tr -d '\n' | LC_ALL=C awk '/[\001-\037]/ { exit 1 }'"
 code 'tokenize --json' 0 tokenize --json 'cat'; check 'tokenize --json: one line' lines out 1
 code 'info' 0 info;                             check 'info: unet' grep -q '^unet ' out
 code 'info --json' 0 info --json;               check 'info --json: one line' lines out 1
@@ -151,6 +158,11 @@ for signal in INT TERM; do
     check "SIG$signal: within two seconds" test $(($(date +%s) - began)) -le 3
     check "SIG$signal: nothing left" sh -c 'test ! -e stop.png && ! ls -A | grep -q part'
 done
+
+began=$(date +%s)
+timeout --preserve-status -s INT 2 "$tiller" generate -q -p x -s 1 --steps 1 -W 2048 -H 2048 -o stop.png 2>err; got=$?
+check 'inside a long step: code' test $got -eq 130; said 'inside a long step' 'stopped'
+check 'inside a long step: the end comes soon' test $(($(date +%s) - began)) -le 5
 
 echo "passed $good failed $bad"
 [ $bad -eq 0 ]

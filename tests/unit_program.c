@@ -263,7 +263,7 @@ static void test_names(void)
     }
     check_true("size: multiples", size_check(64, 8, 8, &s) && !size_check(64, 12, 8, &s) && s.code == E_OPTION && strstr(s.text, "8 and 16") && strstr(s.text, "height"));
     s = (Status){0};
-    check_true("size: below the factor", !size_check(3, 8, 8, &s) && strstr(s.text, "8 and 8"));
+    check_true("size: below the factor", !size_check(3, 8, 8, &s) && strstr(s.text, "the least is 8"));
 }
 
 static void test_metadata(void)
@@ -273,7 +273,7 @@ static void test_metadata(void)
     PipelineRequest q = { .prompt = "a \"red\" car", .negative = "blue", .steps = 4, .scale = 7.5, .W = 128, .H = 64, .count = 1 };
     ScheduleConfig schedule = { .prediction = PREDICT_V };
     WeightHashes h = { .file = { { "unet/x.safetensors", "0123456789abcdef" } }, .files = 1, .model = "0123456789abcdef" };
-    Metadata m = { &q, "models/a, b", "fast", "plain", &schedule, &h, NULL, 2, 44 };
+    Metadata m = { &q, "models/a, b", "fast", "plain", &schedule, &h, .image = 2, .seed = 44 };
     PngText t[METADATA_TEXTS];
     bool made = metadata_texts(t, &a, &m, &s);
     check_true("metadata: parameters", made && !strcmp(t[0].text, "a \"red\" car\nNegative prompt: blue\nSteps: 4, Sampler: DDIM, CFG scale: 7.5, Seed: 44, "
