@@ -47,15 +47,15 @@ static bool positions_fit(Run *r, const char *what, Tensor y, Tensor table)
 void add_positions(Run *r, Tensor y, Tensor table)
 {
     if (!positions_fit(r, "add_positions", y, table)) return;
-    size_t row = (size_t)y.s.d[1] * (size_t)y.s.d[2];
-    for (int n = 0; n < y.s.d[0]; n++) r->k->add((int)row, y.x + (size_t)n * row, table.x);
+    size_t T = (size_t)y.s.d[1], D = (size_t)y.s.d[2], rows = (size_t)y.s.d[0] * T;
+    for (size_t i = 0; i < rows; i++) r->k->add((int)D, y.x + i * D, table.x + i % T * D);
 }
 
 void add_positions_back(Run *r, Tensor dtable, Tensor dy)
 {
     if (!positions_fit(r, "add_positions_back", dy, dtable)) return;
-    size_t row = (size_t)dy.s.d[1] * (size_t)dy.s.d[2];
-    for (int n = 0; n < dy.s.d[0]; n++) r->k->add((int)row, dtable.x, dy.x + (size_t)n * row);
+    size_t T = (size_t)dy.s.d[1], D = (size_t)dy.s.d[2], rows = (size_t)dy.s.d[0] * T;
+    for (size_t i = 0; i < rows; i++) r->k->add((int)D, dtable.x + i % T * D, dy.x + i * D);
 }
 
 static bool picks_fit(Run *r, const char *what, Tensor one, Tensor all, const int *at)

@@ -40,6 +40,7 @@ static const ConvCase convs[] = {
     { 2, 16, 16, 64, 32, 3, { 1, 1, 1 }, true },  { 2, 17, 16, 32, 64, 3, { 1, 1, 1 }, true },  { 1, 33, 32, 32, 32, 3, { 1, 1, 1 }, true },
     { 2, 17, 19, 5, 7, 3, { 1, 1, 1 }, false },   { 2, 8, 8, 40, 36, 3, { 1, 1, 1 }, false },   { 2, 20, 20, 6, 10, 3, { 2, 1, 1 }, false },
     { 2, 16, 18, 8, 8, 3, { 2, 0, 1 }, false },   { 2, 28, 28, 3, 33, 14, { 14, 0, 0 }, false }, { 2, 9, 9, 33, 17, 1, { 1, 0, 0 }, false },
+    { 1, 32, 64, 256, 4, 3, { 1, 1, 1 }, false },         /* backward goes by pieces: two of the input's, three of the weights' */
 };
 
 static void conv_laws(const ConvCase *s)
