@@ -3,6 +3,7 @@
 #include <float.h>
 #include "guidance/cfg.h"
 #include "guidance/ddim.h"
+#include "guidance/ddpm.h"
 #include "tensor/point.h"
 #include "tensor/random.h"
 #include "tests/check.h"
@@ -105,6 +106,7 @@ static void steps(void)
     check_true("two noises: x0 from one, direction from the other", same_bits(a, b));
 
     check_below("eta 1: the posterior's variance (DDPM)", fabs(pow(ddim_sigma(&s, t, 1), 2) / ((1 - p) / (1 - ab) * (1 - ab / p)) - 1), 1e-14);   /* rounding in double */
+    check_true("DDPM: the last step's variance is the least there is, not 0", ddpm_variance(&s, 1) == 1e-20 && ddpm_variance(&s, t) > 1e-4);
     check_true("eta scales sigma", fabs(ddim_sigma(&s, t, 0.25) - ddim_sigma(&s, t, 1) / 4) < 1e-16);
     ddim_step(&run, &s, t, a, (Tensor){0}, x, m, m, noise, (DdimOptions){ 1, false });
     double sigma = ddim_sigma(&s, t, 1);
