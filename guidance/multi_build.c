@@ -84,7 +84,8 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     p->rule[1].inner = 1;
     p->rule[1].enough = NULL;
     objects_branches(p->branch, in);
-    *m = (Method){ .name = "multi", .branch = p->branch, .branches = 2, .rule = p->rule, .rules = 2, .state = &p->state };
+    int first = p->excite.weight == 0;                    /* without refinement another method may iterate */
+    *m = (Method){ .name = "multi", .branch = p->branch, .branches = 2, .rule = p->rule + first, .rules = 2 - first, .state = &p->state };
     return run_ok(r);
 }
 
