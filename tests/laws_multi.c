@@ -124,6 +124,25 @@ static void known_values(void)
                && masked_evaluations(&(Masked){ .total = 25 }, 23) == 1 && masked_evaluations(&(Masked){ .total = 25 }, 24) == 0);
 }
 
+/* Two tokens, two pixels, the first inside the mask of token 1: its own value stands as 0 among the rivals. */
+static void released_contrast(void)
+{
+    Masked p = { .objects = { .h = 1, .w = 2, .groups = 1, .group = { { 1 } }, .size = { 1 } }, .contrast = 1 };
+    Tensor U = fresh(SHAPE(2, 1, 2), -1, 0), dU = fresh(U.s, 0, 0);
+    acc part[2];
+    p.mask = fresh(SHAPE(1, 1, 2), 0, 0);
+    p.mask.x[0] = 1;
+    masked_loss(&run, dU, U, &p, part);
+    check_true("rivals all below 0: nothing to contrast with, and nothing moves", part[1] == 0 && largest(dU) == 0);
+    U.x[2] = (real)0.5;
+    U.x[3] = (real)0.25;
+    masked_loss(&run, dU, U, &p, part);
+    check_true("a rival inside counts twice, less its best outside", part[1] == 0.75 && dU.x[2] == 2 && dU.x[3] == 0);
+    Tensor even = fresh(SHAPE(1, 3), 0, 0);
+    even.x[1] = 1, even.x[2] = 2;
+    check_true("Otsu: of two equal splits the first", otsu_threshold(&run, even) == 0.5);
+}
+
 static void flipped(Tensor y, Tensor x)
 {
     for (int i = 0; i < H; i++)
@@ -401,6 +420,7 @@ int main(void)
     for (int i = 0; i < 4; i++) arena[i].poison = true;
     scale_laws();
     known_values();
+    released_contrast();
     flip_laws();
     network();
     zero_is_plain();
