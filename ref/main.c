@@ -51,19 +51,25 @@ static int ended(int code)
     return console_end(&c, code);
 }
 
-/* Threads of GNU's OpenMP that wait keep their processors busy for milliseconds.  A step of the bundled model on two
+/* Two libraries read their settings while the program is being loaded: they are made here, and the program started again.
+ *
+ * Threads of GNU's OpenMP that wait keep their processors busy for milliseconds.  A step of the bundled model on two
  * cores that had other work took 0.13 to 1.2 s so (medians of runs), and 0.04 to 0.13 s with short waits; on quiet ones
- * 15 ms both ways.  The setting is read while the program is being loaded: it is made here, and the program started
- * again.  Whoever sets a wait policy is left alone. */
-static void restart_with_short_waits(char **argv)
+ * 15 ms both ways.  Whoever sets a wait policy is left alone.
+ *
+ * OpenBLAS starts threads of its own, which nothing here uses.  Where memory is too short for their stacks (ulimit -v
+ * 150000) its shutdown waits for them for ever: the error was printed, and the program did not end. */
+static void restart_with_settings(char **argv)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "1000", 1)) return;
+    const char *blas = getenv("OPENBLAS_NUM_THREADS");
+    bool waits = getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"), alone = blas && !strcmp(blas, "1");
+    if ((waits && alone) || (!waits && setenv("GOMP_SPINCOUNT", "1000", 1)) || setenv("OPENBLAS_NUM_THREADS", "1", 1)) return;
     execv("/proc/self/exe", argv);                        /* where that is not possible, go on as before */
 }
 
 int main(int argc, char **argv)
 {
-    restart_with_short_waits(argv);
+    restart_with_settings(argv);
     const char *name = argc > 1 ? argv[1] : "";
     bool help = !strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h");
     if (argc < 2) return overview(stderr, EXIT_USAGE);
