@@ -260,9 +260,10 @@ static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Mo
         adam->steps++;
         double c1 = 1 - pow(0.9, adam->steps), c2 = 1 - pow(0.999, adam->steps);
         for (size_t i = 0; i < tensor_count(g) && run_ok(r); i++) {
-            acc x = (acc)g.x[i], m = adam->m.x[i] = (real)(0.9 * (acc)adam->m.x[i] + 0.1 * x);
-            acc v = adam->v.x[i] = (real)(0.999 * (acc)adam->v.x[i] + 0.001 * x * x);
-            g.x[i] = (real)(gain * (m / c1) / (sqrt(v / c2) + 1e-8));
+            acc x = (acc)g.x[i];
+            adam->m.x[i] = (real)(0.9 * (acc)adam->m.x[i] + 0.1 * x);
+            adam->v.x[i] = (real)(0.999 * (acc)adam->v.x[i] + 0.001 * x * x);
+            g.x[i] = (real)(gain * ((acc)adam->m.x[i] / c1) / (sqrt((acc)adam->v.x[i] / c2) + 1e-8));
         }
     } else if (gain != 0 || !each.x) scale(r, g, (real)gain, g, 0);
     else {
