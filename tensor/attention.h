@@ -1,8 +1,9 @@
 /* attention.h -- softmax(q k^T scale) v for heads that are column ranges of [N,T,C] tokens (head h owns
  * columns h*C/heads ...).
  *
- * Streaming form, when nobody looks at the probabilities: blocks of complete query rows, recomputed in
- * backward; never more than a few MB per thread.  Materialised form: P is an ordinary tensor
+ * Streaming form, when nobody looks at the probabilities: panels of up to 32 complete query rows, recomputed in
+ * backward.  Forward holds one panel [Tk,32] a thread; backward the P and dS of 8 panels (more when Tk < 4096) and a
+ * copy of queries, keys, values and gradients head by head.  Materialised form: P is an ordinary tensor
  * [N,heads,Tq,Tk] that taps may read, replace and give a gradient.  With the same inputs and no tap both
  * forms give the same bits.  scale = 1/sqrt(width) inside. */
 #ifndef TENSOR_ATTENTION_H
