@@ -1,6 +1,7 @@
 /* laws_edit.c -- what must hold of attention editing whatever the network is: nothing changed changes nothing, to the bit;
  * what is taken over whole is the source; and each step costs the passes it must.  Released memory is poisoned. */
 #include "guidance/invert.h"
+#include "guidance/maps.h"
 #include "guidance/nulltext.h"
 #include "guidance/pix2pixzero.h"
 #include "guidance/plugplay.h"
@@ -198,7 +199,7 @@ static void plugs(void)
 
 /* ---- inversion and null text ---- */
 
-static double distance(Tensor a, Tensor b)
+static double apart(Tensor a, Tensor b)
 {
     double sum = 0;
     for (size_t i = 0; i < tensor_count(a); i++) sum += pow((double)a.x[i] - (double)b.x[i], 2);
@@ -218,7 +219,7 @@ static void null_texts(void)
     Tensor unfit = plain(cat, 3);
     memcpy(text, found, sizeof text);
     Tensor again = edited(&method_nulltext, (MethodInput){ .cond = cat, .scale = 3, .null_text = text }, NULL, 0);
-    check_true("with the texts found the picture comes back better", distance(again, stored[STEPS]) < distance(unfit, stored[STEPS]));
+    check_true("with the texts found the picture comes back better", apart(again, stored[STEPS]) < apart(unfit, stored[STEPS]));
     z0 = was;
     o.scale = 1;
     check_true("at scale 1", nulltext_invert(&run, &guide, none, cat, stored, found, o));
@@ -226,6 +227,103 @@ static void null_texts(void)
     o.scale = 3, o.early = 1e9;
     check_true("a low loss", nulltext_invert(&run, &guide, none, cat, stored, found, o));
     check_true("ends after its update, not before", all_steps(backwards, 1) && !same(found[0], none));
+}
+
+/* ---- choices by hand ---- */
+
+static int ones(Tensor alpha, int token)
+{
+    int n = 0;
+    for (int i = 0; i < alpha.s.d[0]; i++) n += alpha.x[i * alpha.s.d[1] + token] == 1;
+    return n;
+}
+
+static void windows(void)
+{
+    Tensor alpha = filled(SHAPE(6, 3));                   /* 5 steps: the window is measured on 6 rows */
+    prompt_window(alpha, -1, 0, 0.8);
+    prompt_window(alpha, 2, 0.2, 0.4);
+    check_true("rows 0 .. int(0.8 * 6) - 1", ones(alpha, 0) == 4 && alpha.x[3 * 3] == 1 && alpha.x[4 * 3] == 0);
+    check_true("another window for one token", ones(alpha, 2) == 1 && alpha.x[3 + 2] == 1);
+    check_true("steps below int(n par)", plugplay_until(&(Clock){ .i = 39, .n = 50 }, &(double){ 0.8 }) == 1 &&
+               plugplay_until(&(Clock){ .i = 40, .n = 50 }, &(double){ 0.8 }) == 0);
+}
+
+static void swaps(void)
+{
+    static const char *const x[] = { "a", "tabby", "cat" }, *const y[] = { "a", "grey", "cat" };
+    static const int sx[][2] = { { 1, 2 }, { 2, 4 }, { 4, 5 } }, sy[][2] = { { 1, 2 }, { 2, 3 }, { 3, 4 } };
+    PromptWords a = { .word = x, .span = sx, .words = 3 }, b = { .word = y, .span = sy, .words = 3 };
+    WordSwap swap[4];
+    check_true("one word differs", prompt_swaps(&run, swap, 4, &a, &b) == 1 && swap[0].s0 == 2 && swap[0].s1 == 4 && swap[0].d0 == 2 && swap[0].d1 == 3);
+    b.words = 2;
+    Run other = { .run = &weights, .temp = &temp_arena };
+    check_true("another number of words is refused", prompt_swaps(&other, swap, 4, &a, &b) == 0 && other.status.code == E_OPTION);
+}
+
+/* Output blocks 4 .. 11 of Stable Diffusion 1.x. */
+static void sites(void)
+{
+    UnetConfig c = { .levels = 4, .layers = { 2, 2, 2, 2 } };
+    PlugSites s;
+    check_true("plug-and-play has sites", plugplay_sites(&run, &s, &c));
+    check_true("the feature", !strcmp(s.feature, "up_blocks.1.resnets.1.conv2"));
+    for (int block = 1; block < 4; block++)
+        for (int k = 0; k < 3; k++) {
+            char path[80];
+            snprintf(path, sizeof path, "up_blocks.%d.attentions.%d.transformer_blocks.0.attn1", block, k);
+            check_true(path, site_matches(s.attention, path) == (block > 1 || k > 0));
+        }
+    int big = map_queries(&unet, 8, 6, "*.attn2", 1000), small = map_queries(&unet, 8, 6, "*.attn2", 10);
+    check_true("sizes of maps", big == 48 && small == 12 && map_queries(&unet, 8, 6, "nowhere", 10) == 0);
+    const char *list = map_sites(&run, &unet, 8, 6, "*.attn2", 12, 12);
+    check_true("sites of one size", site_matches(list, "mid_block.attentions.0.transformer_blocks.0.attn2") && strchr(list, ',') &&
+               !site_matches(list, "down_blocks.0.attentions.0.transformer_blocks.0.attn2") && !*map_sites(&run, &unet, 8, 6, "*.attn2", 13, 47));
+    arena_release(&run_arena, 0);
+}
+
+/* Is this place of an 8x6 latent in the mask of a 4x3 map?  Pooled over 3x3 where the map says so, against the largest. */
+static bool in_mask(Tensor map, int y, int x, int by)
+{
+    double here = -1e9, most = -1e9;
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 3; j++) {
+            double v = (double)map.x[i * 3 + j];
+            if (v > most) most = v;
+            if (abs(i - y / 2) <= by && abs(j - x / 2) <= by && v > here) here = v;
+        }
+    return here / most > 0.8;
+}
+
+static void blends(void)
+{
+    PromptState s = { .maps = "*", .start = 1, .threshold = 0.8 };
+    Tensor z = filled(SHAPE(2, 8, 6)), zref = filled(z.s), was = copy_of(z);
+    for (int side = 0; side < 2; side++) s.words[side] = s.apart[side] = filled(SHAPE(T));
+    check_true("room for a blend", prompt_blend(&run, &s, 12, 8, 6) && s.sum[0].s.d[0] == 4 && s.sum[0].s.d[1] == 3);
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < 12; i++) {
+            s.sum[side].x[i] = (real)pow((check_uniform() + 1) / 2, 4);
+            s.sum_apart[side].x[i] = (real)pow((check_uniform() + 1) / 2, 4);
+        }
+    prompt_after_step(&(Clock){ .i = 0, .n = 5 }, &run, z, &zref, &s);
+    check_true("before its first step nothing is blended", same(z, was));
+    prompt_after_step(&(Clock){ .i = 1, .n = 5 }, &run, z, &zref, &s);
+    int wrong = 0, inside = 0;
+    for (int i = 0; i < 96; i++) {
+        int y = i % 48 / 6, x = i % 6;
+        bool on = (in_mask(s.sum[1], y, x, 1) || in_mask(s.sum[0], y, x, 1)) && !in_mask(s.sum_apart[1], y, x, 0) && !in_mask(s.sum_apart[0], y, x, 0);
+        wrong += !(fabs((double)z.x[i] - (double)(on ? was.x[i] : zref.x[i])) < 1e-6);
+        inside += on;
+    }
+    check_true("a blend changes the words' places, and those of the source's words, but not those apart", !wrong && inside > 10 && inside < 86);
+    arena_release(&run_arena, 0);
+}
+
+static void inversion_times(void)
+{
+    check_true("the first and the last timestep are left out", pixzero_inversion_steps(&schedule) == STEPS - 2 &&
+               pixzero_inversion_t(&schedule, 0) == schedule.t[STEPS - 2] && pixzero_inversion_t(&schedule, STEPS - 3) == schedule.t[1]);
 }
 
 int main(void)
@@ -243,6 +341,11 @@ int main(void)
     directions();
     plugs();
     null_texts();
+    windows();
+    swaps();
+    sites();
+    blends();
+    inversion_times();
     check_true(run_ok(&run) ? "no error was raised" : run.status.text, run_ok(&run));
     check_true("all memory is given back", !keep_arena.used && !temp_arena.used && !step_arena.used && !run_arena.used);
     return check_done();
