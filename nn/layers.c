@@ -67,16 +67,29 @@ void linear_backward(Run *r, Linear *l, Tensor dx, Tensor dy, const LinearCache 
     linear_back(r, dx, as_matrix(l->w.grad, &l->w), l->b.grad, dy, c->x, as_matrix(l->w.v, &l->w));
 }
 
+/* The kernels and their Winograd form, of which one is held. */
+typedef struct { Tensor w, u; } Kernel;
+static Kernel kernel_for(Run *r, const Conv *l, Tensor image)
+{
+    const Param *p = &l->w;
+    if (p->layout != WINOGRAD) return (Kernel){ .w = p->v };
+    if (run_ok(r) && image.x && !winograd_pays(image.s.d[1], image.s.d[2], p->size[1], p->size[0]))
+        run_fail(r, E_OPTION, "kernels held transformed, for larger images, do not serve one of %d x %d: load the network for this size", image.s.d[2], image.s.d[1]);
+    return (Kernel){ { NULL, param_shape(p) }, p->v };
+}
+
 void conv_forward(Run *r, const Conv *l, Tensor y, ConvCache *c, Tensor x, Tensor base)
 {
+    Kernel k = kernel_for(r, l, x);
     c->x = x;
-    conv2d(r, y, x, l->w.v, l->b.v, l->u, base, l->at);
+    conv2d(r, y, x, k.w, l->b.v, k.u, base, l->at);
 }
 
 void conv_backward(Run *r, Conv *l, Tensor dx, Tensor dy, const ConvCache *c)
 {
     if (!dx.x && !conv_trains(l)) return;
-    conv2d_back(r, dx, l->w.grad, l->b.grad, dy, c->x, l->w.v, l->u, l->at);
+    Kernel k = kernel_for(r, l, dy);
+    conv2d_back(r, dx, l->w.grad, l->b.grad, dy, c->x, k.w, k.u, l->at);
 }
 
 void norm_forward(Run *r, const Norm *l, Tensor y, NormCache *c, Tensor x, Tensor scale_, Tensor shift)
@@ -111,12 +124,14 @@ void norm_again(Run *r, const Norm *l, Tensor y, const NormCache *c, Tensor scal
     arena_release(r->temp, mark);
 }
 
-bool conv_prepare(Run *r, Conv *l, Arena *weights, int H, int W)
+bool conv_plan(Conv *l, int H, int W, int least)
 {
-    bool three = l->w.size[2] == 3 && l->w.size[3] == 3 && l->at.stride == 1 && l->at.before == 1 && l->at.after == 1;
-    if (l->u.x || !three || !winograd_pays(H, W, l->w.size[1], l->w.size[0])) return run_ok(r);
-    Tensor u = tensor_in(r, weights, winograd_shape(l->w.v.s));
-    winograd_weights(r, u, l->w.v);
-    if (run_ok(r)) l->u = u;
-    return run_ok(r);
+    Param *p = &l->w;
+    bool three = p->size[2] == 3 && p->size[3] == 3 && l->at.stride == 1 && l->at.before == 1 && l->at.after == 1;
+    bool pays = three && winograd_pays(H, W, p->size[1], p->size[0]) && (long)H * W >= least;
+    Layout was = p->layout;
+    if (param_there(p)) p->layout = pays ? WINOGRAD : CONV;
+    if (p->layout == was || !p->v.x) return false;
+    p->v = (Tensor){0};
+    return true;
 }

@@ -10,7 +10,7 @@
 #include "tensor/point.h"
 
 typedef struct { Param w, b; } Linear;                    /* w [out,in]; b may be absent */
-typedef struct { Param w, b; Conv2d at; Tensor u; } Conv; /* u: Winograd form of w as it was at conv_prepare; empty unless prepared */
+typedef struct { Param w, b; Conv2d at; } Conv;
 typedef struct { Param gamma, beta; int groups; double eps; NormAct act; } Norm;     /* groups 0: layer norm */
 
 typedef struct { Tensor x; } LinearCache;
@@ -40,5 +40,8 @@ void norm_backward(Run *r, Norm *l, Tensor dx, Tensor dscale, Tensor dshift, Ten
 void norm_again(Run *r, const Norm *l, Tensor y, const NormCache *c, Tensor scale, Tensor shift);
 bool linear_trains(const Linear *l);                      /* does a parameter of it want a gradient? */
 bool conv_trains(const Conv *l);
-bool conv_prepare(Run *r, Conv *l, Arena *weights, int H, int W);       /* fills u where it pays for this input size */
+/* How the kernels are to be held for images of H x W: as WINOGRAD where that pays and H x W is at least `least` pixels.  True
+ * when values were there in another form; they are forgotten and must be loaded anew.  E_OPTION (from conv_forward) for an
+ * image where Winograd does not pay: which algorithm runs depends on shapes alone. */
+bool conv_plan(Conv *l, int H, int W, int least);
 #endif

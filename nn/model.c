@@ -73,6 +73,7 @@ bool model_open(Model *m, const char *folder, Status *s)
 
 void model_close(Model *m)
 {
+    model_unload(m, m->loaded);
     arena_free(&m->arena);
     *m = (Model){0};
 }
@@ -88,69 +89,156 @@ static const Json *load_config(Arena *a, const char *folder, const char *class_w
     return j;
 }
 
-static bool load_weights(WalkModel *walk, void *model, const char *folder, const char *stem, Arena *weights, LoadReport *report, Status *s)
+/* weights NULL: they are only looked through. */
+static bool read_weights(WalkModel *walk, void *model, const char *folder, const char *stem, Arena *weights, LoadReport *report, Status *s)
 {
     Weights w = {0};
-    *report = (LoadReport){0};
-    bool ok = weights_open(&w, folder, stem, s) && params_load(walk, model, &w, weights, report, s);
+    bool ok = weights_open(&w, folder, stem, s) &&
+              (weights ? params_load(walk, model, &w, weights, report, s) : params_check(walk, model, &w, report, s));
     weights_close(&w);
     return ok;
 }
 
-bool model_load_unet(Unet *u, const char *folder, Arena *weights, LoadReport *report, Status *s)
+static const char *const DIFFUSION = "diffusion_pytorch_model", *const ENCODER = "model";
+
+static bool build_unet(Unet *u, const char *folder, Arena *a, Status *s)
 {
     char file[520];
     UnetConfig c;
-    const Json *j = load_config(weights, folder, "UNet2DConditionModel", file, sizeof file, s);
-    return j && unet_config(&c, j, file, s) && unet_build(u, &c, weights, s) &&
-           load_weights(unet_walk, u, folder, "diffusion_pytorch_model", weights, report, s);
+    const Json *j = load_config(a, folder, "UNet2DConditionModel", file, sizeof file, s);
+    return j && unet_config(&c, j, file, s) && unet_build(u, &c, a, s);
+}
+
+static bool build_vae(Vae *v, const char *folder, Arena *a, Status *s)
+{
+    char file[520];
+    VaeConfig c;
+    const Json *j = load_config(a, folder, "AutoencoderKL", file, sizeof file, s);
+    return j && vae_config(&c, j, file, s) && vae_build(v, &c, a, s);
+}
+
+static bool build_text(ClipText *t, const char *folder, Arena *a, Status *s)
+{
+    char file[520];
+    ClipTextConfig c;
+    const Json *j = load_config(a, folder, NULL, file, sizeof file, s);
+    return j && clip_text_config(&c, j, file, s) && clip_text_build(t, &c, a, s);
+}
+
+bool model_load_unet(Unet *u, const char *folder, Arena *weights, LoadReport *report, Status *s)
+{
+    return build_unet(u, folder, weights, s) && read_weights(unet_walk, u, folder, DIFFUSION, weights, report, s);
 }
 
 bool model_load_vae(Vae *v, const char *folder, Arena *weights, LoadReport *report, Status *s)
 {
-    char file[520];
-    VaeConfig c;
-    const Json *j = load_config(weights, folder, "AutoencoderKL", file, sizeof file, s);
-    return j && vae_config(&c, j, file, s) && vae_build(v, &c, weights, s) &&
-           load_weights(vae_walk, v, folder, "diffusion_pytorch_model", weights, report, s);
+    return build_vae(v, folder, weights, s) && read_weights(vae_walk, v, folder, DIFFUSION, weights, report, s);
 }
 
 bool model_load_text(ClipText *t, const char *folder, Arena *weights, LoadReport *report, Status *s)
 {
-    char file[520];
-    ClipTextConfig c;
-    const Json *j = load_config(weights, folder, NULL, file, sizeof file, s);
-    return j && clip_text_config(&c, j, file, s) && clip_text_build(t, &c, weights, s) &&
-           load_weights(clip_text_walk, t, folder, "model", weights, report, s);
+    return build_text(t, folder, weights, s) && read_weights(clip_text_walk, t, folder, ENCODER, weights, report, s);
 }
 
 /* ---- parts on demand ---- */
 
-static bool load_part(Model *m, int i, Status *s)
+typedef struct { WalkModel *walk; void *model; const char *stem; } Network;       /* walk NULL: the part is none */
+
+static Network network_of(Model *m, ModelPart part)
 {
-    char folder[480];
-    snprintf(folder, sizeof folder, "%s/%s", m->folder, PARTS[i].key);
-    if (!(m->listed & PARTS[i].part)) {
-        status_fail(s, E_FORMAT, "%s/model_index.json: %s: the model has no %s, and this needs one", m->folder, PARTS[i].key, PARTS[i].what);
-        return false;
+    switch (part) {
+    case MODEL_UNET: return (Network){ unet_walk, &m->unet, DIFFUSION };
+    case MODEL_VAE:  return (Network){ vae_walk, &m->vae, DIFFUSION };
+    case MODEL_TEXT: return (Network){ clip_text_walk, &m->text, ENCODER };
+    default:         return (Network){ NULL, NULL, NULL };
     }
+}
+
+/* What the others leave of the allowance; 0 means without limit, so an allowance used up is 1. */
+static size_t allowance(const Model *m, const Arena *a)
+{
+    size_t others = model_held(m) - a->reserved;
+    return !m->limit ? 0 : others < m->limit ? m->limit - others : 1;
+}
+
+static bool build_part(Model *m, int i, const char *folder, Status *s)
+{
+    Network n = network_of(m, PARTS[i].part);
+    bool ok = false;
     switch (PARTS[i].part) {
-    case MODEL_UNET:      return model_load_unet(&m->unet, folder, &m->arena, &m->report[i], s);
-    case MODEL_VAE:       return model_load_vae (&m->vae,  folder, &m->arena, &m->report[i], s);
-    case MODEL_TEXT:      return model_load_text(&m->text, folder, &m->arena, &m->report[i], s);
+    case MODEL_UNET:      ok = build_unet(&m->unet, folder, &m->arena, s); break;
+    case MODEL_VAE:       ok = build_vae (&m->vae,  folder, &m->arena, s); break;
+    case MODEL_TEXT:      ok = build_text(&m->text, folder, &m->arena, s); break;
     case MODEL_TOKENIZER: return (m->tokenizer = tokenizer_load(&m->arena, folder, s)) != NULL;
     case MODEL_SCHEDULER:
         snprintf(m->scheduler_file, sizeof m->scheduler_file, "%s/scheduler/scheduler_config.json", m->folder);
         return (m->scheduler = json_load(&m->arena, m->scheduler_file, s)) != NULL;
     }
-    return false;
+    return ok && read_weights(n.walk, n.model, folder, n.stem, NULL, &m->report[i], s);
+}
+
+static bool part_folder(const Model *m, int i, char *folder, size_t room, Status *s)
+{
+    snprintf(folder, room, "%s/%s", m->folder, PARTS[i].key);
+    if (!(m->listed & PARTS[i].part))
+        status_fail(s, E_FORMAT, "%s/model_index.json: %s: the model has no %s, and this needs one", m->folder, PARTS[i].key, PARTS[i].what);
+    return s->code == OK;
+}
+
+bool model_build(Model *m, unsigned parts, Status *s)
+{
+    char folder[480];
+    for (int i = 0; i < MODEL_PARTS && s->code == OK; i++) {
+        if (!(parts & PARTS[i].part & ~m->built)) continue;
+        size_t mark = m->arena.used;
+        m->arena.limit = allowance(m, &m->arena);
+        if (part_folder(m, i, folder, sizeof folder, s) && build_part(m, i, folder, s)) m->built |= PARTS[i].part;
+        else arena_release(&m->arena, mark);
+    }
+    return s->code == OK;
 }
 
 bool model_load(Model *m, unsigned parts, Status *s)
 {
-    for (int i = 0; i < MODEL_PARTS && s->code == OK; i++)
-        if (parts & PARTS[i].part & ~m->loaded && load_part(m, i, s)) m->loaded |= PARTS[i].part;
+    char folder[480];
+    model_build(m, parts, s);
+    for (int i = 0; i < MODEL_PARTS && s->code == OK; i++) {
+        Network n = network_of(m, PARTS[i].part);
+        if (!(parts & PARTS[i].part & ~m->loaded)) continue;
+        m->numbers[i].limit = allowance(m, &m->numbers[i]);
+        if (!n.walk || (part_folder(m, i, folder, sizeof folder, s) &&
+                        read_weights(n.walk, n.model, folder, n.stem, &m->numbers[i], NULL, s))) m->loaded |= PARTS[i].part;
+        else arena_free(&m->numbers[i]);
+    }
     return s->code == OK;
+}
+
+void model_unload(Model *m, unsigned parts)
+{
+    for (int i = 0; i < MODEL_PARTS; i++) {
+        Network n = network_of(m, PARTS[i].part);
+        if (!n.walk || !(parts & PARTS[i].part & m->loaded)) continue;
+        params_forget(n.walk, n.model);
+        arena_free(&m->numbers[i]);
+        m->loaded &= ~(unsigned)PARTS[i].part;
+    }
+}
+
+size_t model_held(const Model *m)
+{
+    size_t n = m->arena.reserved;
+    for (int i = 0; i < MODEL_PARTS; i++) n += m->numbers[i].reserved;
+    return n;
+}
+
+size_t model_bytes(Model *m, unsigned parts)
+{
+    size_t n = 0;
+    for (int i = 0; i < MODEL_PARTS; i++) {
+        Network w = network_of(m, PARTS[i].part);
+        if (w.walk && parts & PARTS[i].part & m->built) n += params_bytes(w.walk, w.model);
+    }
+    return n;
 }
 
 int model_surplus(const Model *m, char *first, size_t room)

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "nn/names.h"
 #include "nn/param.h"
+#include "tensor/conv.h"
 
 enum { BATCH = 1 << 16 };                                 /* numbers of a convolution that are permuted at a time, at least one row */
 
@@ -19,7 +20,7 @@ bool param_there(const Param *p) { return p->rank >= 0; }
 Shape param_shape(const Param *p)
 {
     const int *d = p->size;
-    if (p->layout == CONV) return SHAPE(d[0], d[2], d[3], d[1]);
+    if (p->layout != AS_STORED) return SHAPE(d[0], d[2], d[3], d[1]);
     if (p->rank <= 0) return SHAPE(p->rank == 0);         /* a scalar is [1] */
     Shape s = {{ 0 }};
     memcpy(s.d, d, (size_t)p->rank * sizeof *d);
@@ -58,15 +59,17 @@ static void walk_with(WalkModel *walk, void *model, void visit(Walk *w, Param *p
     walk(model, &w);
 }
 
-typedef struct { size_t numbers, bytes; int tensors; const char *name; Param *found; } Count;
+typedef struct { size_t numbers, bytes, gradients; int tensors; const char *name; Param *found; } Count;
 
-static size_t slab_bytes(const Param *p) { return (shape_count(param_shape(p)) * sizeof(real) + 63) / 64 * 64; }
+static Shape value_shape(const Param *p) { return p->layout == WINOGRAD ? winograd_shape(param_shape(p)) : param_shape(p); }
+static size_t slab_bytes(Shape s) { return (shape_count(s) * sizeof(real) + 63) / 64 * 64; }
 
 static void count_visit(Walk *w, Param *p, const char *name)
 {
     Count *c = w->self;
     c->numbers += shape_count(param_shape(p));
-    c->bytes += slab_bytes(p);
+    c->bytes += slab_bytes(value_shape(p));
+    c->gradients += slab_bytes(param_shape(p));
     c->tensors++;
     if (c->name && !strcmp(c->name, name)) c->found = p;
 }
@@ -79,6 +82,13 @@ size_t params_count(WalkModel *walk, void *model, int *tensors)
     return c.numbers;
 }
 
+size_t params_bytes(WalkModel *walk, void *model)
+{
+    Count c = { .numbers = 0 };
+    walk_with(walk, model, count_visit, &c);
+    return c.bytes;
+}
+
 Param *params_find(WalkModel *walk, void *model, const char *name)
 {
     Count c = { .name = name };
@@ -87,19 +97,17 @@ Param *params_find(WalkModel *walk, void *model, const char *name)
 }
 
 /* All tensors of a model lie in one piece, each at a multiple of 64 bytes: nothing is lost between arena blocks. */
-static bool slab(WalkModel *walk, void *model, Arena *a, char **at, const char *what, Status *s)
+static bool slab(size_t bytes, Arena *a, char **at, const char *what, Status *s)
 {
-    Count c = { .numbers = 0 };
-    walk_with(walk, model, count_visit, &c);
-    *at = arena_take(a, c.bytes);
-    if (!*at) status_fail(s, E_MEMORY, "no memory for %zu MB of %s", c.bytes >> 20, what);
+    *at = arena_take(a, bytes);
+    if (!*at) status_fail(s, E_MEMORY, "no memory for %zu MB of %s", bytes >> 20, what);
     return *at != NULL;
 }
 
-static Tensor from_slab(char **at, const Param *p)
+static Tensor from_slab(char **at, Shape s)
 {
-    Tensor t = { (real *)(void *)*at, param_shape(p) };
-    *at += slab_bytes(p);
+    Tensor t = { (real *)(void *)*at, s };
+    *at += slab_bytes(s);
     return t;
 }
 
@@ -108,14 +116,16 @@ static Tensor from_slab(char **at, const Param *p)
 static void gradient_visit(Walk *w, Param *p, const char *name)
 {
     (void)name;
-    p->grad = from_slab(w->self, p);
+    p->grad = from_slab(w->self, param_shape(p));
     tensor_zero(p->grad);
 }
 
 bool params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s)
 {
     char *at;
-    if (!slab(walk, model, a, &at, "gradients", s)) return false;
+    Count c = { .numbers = 0 };
+    walk_with(walk, model, count_visit, &c);
+    if (!slab(c.gradients, a, &at, "gradients", s)) return false;
     walk_with(walk, model, gradient_visit, &at);
     return true;
 }
@@ -154,7 +164,31 @@ static void healthy(const Param *p, const char *name, float *mean, float *spread
     else                                *mean = 1, *spread = 0.2f;           /* the weight of a norm */
 }
 
-typedef struct { char *at; uint64_t seed; } Fill;
+static void batch_visit(Walk *w, Param *p, const char *name)                 /* what is converted at a time */
+{
+    (void)name;
+    size_t *most = w->self, row = p->layout != AS_STORED ? shape_count(param_shape(p)) / (size_t)p->size[0] : 0;
+    if (p->layout == WINOGRAD) row *= WINOGRAD_ROWS;
+    if (row > *most) *most = row;
+}
+
+static real *batch_for(WalkModel *walk, void *model, Arena *scratch, Status *s)
+{
+    size_t most = BATCH;
+    walk_with(walk, model, batch_visit, &most);
+    real *batch = arena_take(scratch, most * sizeof *batch);
+    if (!batch) status_fail(s, E_MEMORY, "no memory to convert %zu weights at a time", most);
+    return batch;
+}
+
+typedef struct { char *at; uint64_t seed; real *batch; } Fill;
+
+/* Kernels [o][i] of a convolution whose outputs begin with `first`, as a file would hold them, for transforming. */
+static void random_kernels(real *to, const Param *p, int first, int count, uint64_t key, float mean, float spread)
+{
+    uint64_t I = (uint64_t)p->size[1], from = (uint64_t)first * I * 9, n = (uint64_t)count * I * 9;
+    for (uint64_t i = 0; i < n; i++) to[i] = (real)(mean + spread * bell(key, from + i));
+}
 
 static void random_visit(Walk *w, Param *p, const char *name)
 {
@@ -164,7 +198,12 @@ static void random_visit(Walk *w, Param *p, const char *name)
     key = mixed(key + mixed(f->seed + 0x9E3779B97F4A7C15u));
     float mean, spread;
     healthy(p, name, &mean, &spread);
-    p->v = from_slab(&f->at, p);
+    p->v = from_slab(&f->at, value_shape(p));
+    for (int o = 0; p->layout == WINOGRAD && o < p->size[0]; o += WINOGRAD_ROWS) {
+        random_kernels(f->batch, p, o, WINOGRAD_ROWS, key, mean, spread);
+        winograd_rows(p->v, f->batch, o, WINOGRAD_ROWS);
+    }
+    if (p->layout == WINOGRAD) return;
     real *x = p->v.x;
     bool conv = p->layout == CONV;
     uint64_t I = conv ? (uint64_t)p->size[1] : tensor_count(p->v), K = conv ? (uint64_t)p->size[2] * (uint64_t)p->size[3] : 1;
@@ -177,14 +216,17 @@ static void random_visit(Walk *w, Param *p, const char *name)
 bool params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t seed, Status *s)
 {
     Fill f = { .seed = seed };
-    if (!slab(walk, model, weights, &f.at, "weights", s)) return false;
-    walk_with(walk, model, random_visit, &f);
-    return true;
+    Arena scratch = {0};
+    f.batch = batch_for(walk, model, &scratch, s);
+    bool ok = f.batch && slab(params_bytes(walk, model), weights, &f.at, "weights", s);
+    if (ok) walk_with(walk, model, random_visit, &f);
+    arena_free(&scratch);
+    return ok;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
-static bool permuted(const Param *p) { return p->layout == CONV && p->size[2] * p->size[3] > 1; }
+static bool permuted(const Param *p) { return p->layout != AS_STORED && p->size[2] * p->size[3] > 1; }
 
 /* Rows [I,kh,kw] of a file <-> rows [kh,kw,I] in memory. */
 static void rows_to_memory(real *to, const real *from, size_t rows, const Param *p)
@@ -298,10 +340,16 @@ static void read_visit(Walk *w, Param *p, const char *name)
     Load *l = w->self;
     const Safetensors *in = NULL;
     const SafeEntry *e = look_up(l, name, &in);
-    Tensor t = from_slab(&l->at, p);
+    Tensor t = from_slab(&l->at, value_shape(p));
     if (l->status->code != OK) return;
-    if (permuted(p)) {
-        uint64_t row = e->count / e->size[0], rows = row < BATCH ? BATCH / row : 1;
+    uint64_t row = e->rank ? e->count / e->size[0] : 1;
+    if (p->layout == WINOGRAD)
+        for (int o = 0; o < p->size[0]; o += WINOGRAD_ROWS) {
+            if (!safetensors_read_part(in, e, (uint64_t)o * row, WINOGRAD_ROWS * row, l->batch, l->status)) return;
+            winograd_rows(t, l->batch, o, WINOGRAD_ROWS);
+        }
+    else if (permuted(p)) {
+        uint64_t rows = row < BATCH ? BATCH / row : 1;
         for (uint64_t o = 0; o < e->size[0]; o += rows) {
             if (rows > e->size[0] - o) rows = e->size[0] - o;
             if (!safetensors_read_part(in, e, o * row, rows * row, l->batch, l->status)) return;
@@ -309,13 +357,6 @@ static void read_visit(Walk *w, Param *p, const char *name)
         }
     } else if (!safetensors_read(in, e, t.x, l->status)) return;
     p->v = t;
-}
-
-static void batch_visit(Walk *w, Param *p, const char *name)                 /* the longest row of a convolution */
-{
-    (void)name;
-    size_t *most = w->self, row = permuted(p) ? shape_count(param_shape(p)) / (size_t)p->size[0] : 0;
-    if (row > *most) *most = row;
 }
 
 static void forget_visit(Walk *w, Param *p, const char *name)
@@ -347,29 +388,44 @@ static void report_misfits(const Load *l)
                 missing, *missing && *misfit ? "; " : "", misfit);
 }
 
+void params_forget(WalkModel *walk, void *model) { walk_with(walk, model, forget_visit, NULL); }
+
+static bool check(Load *l, WalkModel *walk, void *model, LoadReport *report)
+{
+    size_t tensors = 0;
+    if (report) *report = (LoadReport){ .loaded = 0 };
+    if (l->status->code != OK) return false;
+    for (int i = 0; i < l->w->files; i++) tensors += (size_t)l->w->file[i].entries;
+    l->used = arena_take(&l->scratch, tensors);
+    if (!l->used) status_fail(l->status, E_MEMORY, "no memory to look through %zu weights", tensors);
+    else {
+        memset(l->used, 0, tensors);
+        walk_with(walk, model, check_visit, l);
+        if (l->missing.count || l->misfit.count) report_misfits(l);
+        else if (report) report_surplus(l, report);
+    }
+    return l->status->code == OK;
+}
+
+bool params_check(WalkModel *walk, void *model, Weights *w, LoadReport *report, Status *s)
+{
+    Load l = { .w = w, .status = s };
+    bool ok = check(&l, walk, model, report);
+    arena_free(&l.scratch);
+    return ok;
+}
+
 bool params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadReport *report, Status *s)
 {
     Load l = { .w = w, .status = s };
-    LoadReport r = { .loaded = 0 };
-    size_t tensors = 0, batch = BATCH, mark = weights->used;
-    if (s->code != OK) return false;
-    for (int i = 0; i < w->files; i++) tensors += (size_t)w->file[i].entries;
-    walk_with(walk, model, batch_visit, &batch);
-    l.used = arena_take(&l.scratch, tensors);
-    l.batch = arena_take(&l.scratch, batch * sizeof(real));
-    if (!l.used || !l.batch) status_fail(s, E_MEMORY, "no memory to load weights");
-    else {
-        memset(l.used, 0, tensors);
-        walk_with(walk, model, check_visit, &l);
-        if (l.missing.count || l.misfit.count) report_misfits(&l);
-        else if (slab(walk, model, weights, &l.at, "weights", s)) walk_with(walk, model, read_visit, &l);
-    }
-    if (s->code == OK) report_surplus(&l, &r);
-    else {
-        walk_with(walk, model, forget_visit, NULL);
+    size_t mark = weights->used;
+    if (check(&l, walk, model, report)) l.batch = batch_for(walk, model, &l.scratch, s);
+    if (l.batch && slab(params_bytes(walk, model), weights, &l.at, "weights", s)) walk_with(walk, model, read_visit, &l);
+    if (s->code != OK) {
+        params_forget(walk, model);
         arena_release(weights, mark);
+        if (report) *report = (LoadReport){ .loaded = 0 };
     }
-    if (report) *report = r;
     arena_free(&l.scratch);
     return s->code == OK;
 }
@@ -385,6 +441,7 @@ static void describe_visit(Walk *w, Param *p, const char *name)
     char *copy = arena_take(v->scratch, n);
     if (!copy) status_fail(v->status, E_MEMORY, "no memory to save weights");
     else if (!p->v.x) status_fail(v->status, E_OPTION, "%s has no value to save", name);
+    else if (p->layout == WINOGRAD) status_fail(v->status, E_OPTION, "%s is held as transformed kernels, which cannot be saved: load it unplanned", name);
     if (v->status->code != OK) return;
     SafeOut *o = &v->out[v->n++];
     *o = (SafeOut){ .name = memcpy(copy, name, n), .type = v->type, .rank = p->rank, .from = p, .is_real = true };
@@ -408,12 +465,11 @@ bool params_save(WalkModel *walk, void *model, const char *path, Dtype type, Are
     static const char *const meta[] = { "format", "pt" };                    /* without it other programs refuse the file */
     SafeWriter w = { .out = { .fd = -1 } };
     Save v = { .type = type, .scratch = scratch, .status = s };
-    size_t mark = scratch->used, batch = BATCH;
+    size_t mark = scratch->used;
     int tensors;
     params_count(walk, model, &tensors);
-    walk_with(walk, model, batch_visit, &batch);
     v.out = arena_take(scratch, (size_t)tensors * sizeof *v.out);
-    real *numbers = arena_take(scratch, batch * sizeof *numbers);
+    real *numbers = batch_for(walk, model, scratch, s);
     if (!v.out || !numbers) status_fail(s, E_MEMORY, "%s: no memory to save weights", path);
     else walk_with(walk, model, describe_visit, &v);
     bool ok = s->code == OK && safetensors_begin(&w, path, v.out, v.n, meta, 1, s);

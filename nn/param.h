@@ -1,12 +1,16 @@
-/* param.h -- parameters, and the one walker that load, save, count, list and optimise share. */
+/* param.h -- parameters, and the one walker that load, save, count, list and optimise share.
+ *
+ * A parameter is planned first (its sizes and its layout), and gets its numbers afterwards.  Kernels that are planned as
+ * WINOGRAD are transformed while they are read: the kernels themselves never are in memory. */
 #ifndef NN_PARAM_H
 #define NN_PARAM_H
 #include "nn/weights.h"
 #include "tensor/run.h"
 
-/* CONV: files hold [O,I,kh,kw], memory holds [O,kh,kw,I].  All else is as stored (file rank may exceed: the
- * checkpoint's [C,C,1,1] loads into [C,C], and [C,C] into [C,C,1,1], when the counts agree). */
-typedef enum { AS_STORED, CONV } Layout;
+/* CONV: files hold [O,I,kh,kw], memory holds [O,kh,kw,I].  WINOGRAD: the value is u of conv.h instead; it has gradients
+ * (in CONV's order) but cannot be saved.  All else is as stored (file rank may exceed: the checkpoint's [C,C,1,1] loads
+ * into [C,C], and [C,C] into [C,C,1,1], when the counts agree). */
+typedef enum { AS_STORED, CONV, WINOGRAD } Layout;
 typedef struct {
     Tensor v, grad;                                       /* v empty: not loaded; grad empty: frozen, costs nothing */
     Layout layout;
@@ -17,7 +21,7 @@ Param param_none(void);                                   /* e.g. the bias a lay
 Param param_vector(int n);
 Param param_matrix(int out, int in);                      /* [out,in] */
 Param param_conv  (int out, int in, int kh, int kw);
-Shape param_shape (const Param *p);                       /* in memory */
+Shape param_shape (const Param *p);                       /* in memory: of the gradient, and of the value unless WINOGRAD */
 bool  param_there (const Param *p);                       /* rank >= 0 */
 
 typedef struct Walk Walk;
@@ -37,9 +41,13 @@ typedef struct { int loaded, surplus; char first_surplus[160]; } LoadReport;
 
 /* Every parameter read into the arena (one piece), converted and permuted a few rows at a time: never a second whole copy.
  * Names of names.h are accepted.  Missing and wrongly shaped tensors are counted in the error and the first named;
- * surplus ones are counted in the report (which may be NULL).  On failure no parameter has a value. */
+ * surplus ones are counted in the report (which may be NULL).  On failure no parameter has a value.  params_check looks only. */
+bool   params_check(WalkModel *walk, void *model, Weights *w, LoadReport *report, Status *s);
 bool   params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadReport *report, Status *s);
-/* In the checkpoint's names and order, values rounded to `type`; metadata format = pt.  E_OPTION for a parameter without value. */
+void   params_forget(WalkModel *walk, void *model);                  /* no parameter has a value; the memory is the caller's */
+size_t params_bytes(WalkModel *walk, void *model);                   /* that params_load takes, as the layouts are now */
+/* In the checkpoint's names and order, values rounded to `type`; metadata format = pt.  E_OPTION for a parameter without
+ * value, or that is held as WINOGRAD. */
 bool   params_save(WalkModel *walk, void *model, const char *path, Dtype type, Arena *scratch, Status *s);
 size_t params_count(WalkModel *walk, void *model, int *tensors);     /* numbers; tensors may be NULL */
 Param *params_find(WalkModel *walk, void *model, const char *name);
@@ -48,5 +56,5 @@ bool   params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s);
  * are floats in both builds.  n is a sum of four uniforms, scaled to variance 1 (bounded by 3.46): norms 1 + 0.2 n, biases
  * 0.1 n, embeddings 0.5 n, logit_scale 2.6592, all else n / sqrt(fan_in). */
 bool   params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t seed, Status *s);
-void   param_to_file_order(real *to, Tensor t, const Param *p);      /* a value or gradient in the checkpoint's order */
+void   param_to_file_order(real *to, Tensor t, const Param *p);      /* a value or gradient of param_shape, in the checkpoint's order */
 #endif

@@ -84,7 +84,7 @@ Tensor steps_forward(Run *r, const Steps *s, StepsPass *p, Tensor x, Tensor silu
 /* dx written; dsilu_temb, dcontext added to; each may be empty.  dout is used up; empty: the gradient comes from taps alone. */
 void steps_backward(Run *r, Steps *s, const StepsPass *p, Tensor dx, Tensor dsilu_temb, Tensor dcontext, Tensor dout);
 int  steps_last_tapped(const Run *r, const Steps *s, bool pulls);     /* one past the last step that holds a (pulling) tap; 0: none */
-bool steps_prepare(Run *r, Steps *s, Arena *weights, Shape in);       /* Winograd kernels where they pay */
+int  steps_plan(Steps *s, Shape in, int least);           /* conv_plan for all; how many have lost their values */
 
 typedef void SiteVisit(void *self, SiteKind kind, const char *path, Shape shape);    /* shape: network layout, one image */
 void steps_sites(const Steps *s, Shape in, int tokens, SiteVisit *visit, void *self);

@@ -178,19 +178,19 @@ bool steps_shapes(const Steps *list, Shape in, int first, Shape out[STEPS_MOST],
     return true;
 }
 
-bool steps_prepare(Run *r, Steps *s, Arena *weights, Shape in)
+int steps_plan(Steps *s, Shape in, int least)
 {
     Shape out[STEPS_MOST];
-    if (!run_ok(r) || !steps_shapes(s, in, 0, out, &r->status)) return false;
-    for (int i = 0; i < s->n && run_ok(r); i++) {
+    Status status = { OK, "" };                           /* a size that cannot be is the pass's to refuse */
+    int lost = 0;
+    if (!steps_shapes(s, in, 0, out, &status)) return 0;
+    for (int i = 0; i < s->n; i++) {
         Step *p = &s->step[i];
         int H = out[i].d[1], W = out[i].d[2];
-        if (p->kind == STEP_CONV || p->kind == STEP_UP) conv_prepare(r, &p->conv, weights, H, W);
-        if (p->kind != STEP_RES) continue;
-        conv_prepare(r, &p->res.conv1, weights, H, W);
-        conv_prepare(r, &p->res.conv2, weights, H, W);
+        if (p->kind == STEP_CONV || p->kind == STEP_UP) lost += conv_plan(&p->conv, H, W, least);
+        if (p->kind == STEP_RES) lost += conv_plan(&p->res.conv1, H, W, least) + conv_plan(&p->res.conv2, H, W, least);
     }
-    return run_ok(r);
+    return lost;
 }
 
 static void attention_sites(const Attention *l, int queries, int keys, SiteVisit *visit, void *self)

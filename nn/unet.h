@@ -33,8 +33,10 @@ struct Unet {
 bool unet_config(UnetConfig *c, const Json *j, const char *file, Status *s);  /* E_FORMAT names the field and its legal range */
 bool unet_build (Unet *u, const UnetConfig *c, Arena *weights, Status *s);    /* structure and names; no numbers yet */
 void unet_walk  (void *unet, Walk *w);                                        /* a WalkModel */
-/* Transformed 3x3 kernels for images of this latent size, where they pay (see conv.h).  Optional. */
-bool unet_prepare(Run *r, Unet *u, Arena *weights, int H, int W);
+/* 3x3 kernels are to be held transformed for latents of this size, on maps of at least `least` pixels where it pays (conv.h,
+ * conv_plan): 16/9 of the memory for a faster network.  Called before values are loaded; later, a number other than 0 says
+ * that some are lost, and all must be loaded anew.  INT_MAX: none.  Optional. */
+int  unet_plan(Unet *u, int H, int W, int least);
 
 typedef struct {
     StepsPass steps;

@@ -106,10 +106,7 @@ void unet_walk(void *unet, Walk *w)
     steps_walk(&u->steps, w);
 }
 
-bool unet_prepare(Run *r, Unet *u, Arena *weights, int H, int W)
-{
-    return steps_prepare(r, &u->steps, weights, SHAPE(1, H, W, u->config.in_channels));
-}
+int unet_plan(Unet *u, int H, int W, int least) { return steps_plan(&u->steps, SHAPE(1, H, W, u->config.in_channels), least); }
 
 void unet_sites(const Unet *u, int H, int W, int tokens, SiteVisit *visit, void *self)
 {

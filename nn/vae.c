@@ -89,10 +89,10 @@ int vae_factor(const VaeConfig *c) { return 1 << (c->levels - 1); }
 
 static Shape latent_shape(const VaeConfig *c, int H, int W) { return SHAPE(1, H / vae_factor(c), W / vae_factor(c), c->latent); }
 
-bool vae_prepare(Run *r, Vae *v, Arena *weights, int H, int W)
+int vae_plan(Vae *v, int H, int W, int least)
 {
-    return steps_prepare(r, &v->encoder, weights, SHAPE(1, H, W, v->config.in_channels)) &&
-           steps_prepare(r, &v->decoder, weights, latent_shape(&v->config, H, W));
+    return steps_plan(&v->encoder, SHAPE(1, H, W, v->config.in_channels), least) +
+           steps_plan(&v->decoder, latent_shape(&v->config, H, W), least);
 }
 
 void vae_sites(const Vae *v, int H, int W, SiteVisit *visit, void *self)

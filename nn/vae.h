@@ -19,7 +19,7 @@ typedef struct { StepsPass steps; Shape in; } VaePass;   /* in: of the input, NC
 bool vae_config(VaeConfig *c, const Json *j, const char *file, Status *s);
 bool vae_build (Vae *v, const VaeConfig *c, Arena *weights, Status *s);
 void vae_walk  (void *vae, Walk *w);
-bool vae_prepare(Run *r, Vae *v, Arena *weights, int H, int W);               /* picture size */
+int  vae_plan (Vae *v, int H, int W, int least);                              /* as unet_plan; picture size */
 int  vae_factor(const VaeConfig *c);                                          /* picture pixels per latent pixel: 2^(levels-1) */
 
 /* image[N,3,H,W] -> moments[N,2L,h,w] (mean, then log variance, unclamped); h = H / 2^(levels-1) rounded down at each level.

@@ -130,7 +130,7 @@ bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
     bool reference = m->math == MATH_REFERENCE;
     PipelineSetup setup = {
         .model = folder, .kernels = reference ? "plain" : cpu_name[m->cpu], .threads = m->threads ? m->threads : system_processors(),
-        .blas = !reference, .most_memory = m->most_memory
+        .blas = !reference, .most_memory = m->most_memory, .once = true
     };
     bool opened = pipeline_open(p, &setup);
     p->run.stop = stop_asked;

@@ -14,48 +14,38 @@ static size_t inner(const Step *s, Shape in, Shape out)
     }
 }
 
-static size_t transformed(const Conv *l, Shape at)
-{
-    bool square = l->w.rank == 4 && l->w.size[2] == 3 && l->w.size[3] == 3 && l->at.stride == 1;
-    if (!square || !winograd_pays(at.d[1], at.d[2], l->w.size[1], l->w.size[0])) return 0;
-    return shape_count(winograd_shape(param_shape(&l->w)));
-}
-
-typedef struct { size_t work, kernels; } Numbers;
-
-/* Two alternating buffers, what is pushed, and the worst step; transformed kernels. */
-static Numbers network(const Steps *s, Shape in)
+/* Two alternating buffers, what is pushed, and the worst step. */
+static size_t working(const Steps *s, Shape in)
 {
     Shape shape[STEPS_MOST];
     Status ignored = {0};
-    size_t most = 0, pushed = 0, worst = 0, kernels = 0;
-    if (s->n > STEPS_MOST || !steps_shapes(s, in, 0, shape, &ignored)) return (Numbers){0};
+    size_t most = 0, pushed = 0, worst = 0;
+    if (s->n > STEPS_MOST || !steps_shapes(s, in, 0, shape, &ignored)) return 0;
     for (int i = 0; i < s->n; i++) {
         const Step *t = &s->step[i];
-        Shape x = i ? shape[i - 1] : in;
-        size_t y = shape_count(shape[i]), w = inner(t, x, shape[i]);
+        size_t y = shape_count(shape[i]), w = inner(t, i ? shape[i - 1] : in, shape[i]);
         if (t->kind == STEP_PUSH) pushed += y;
         else if (y > most) most = y;
         if (w > worst) worst = w;
-        if (t->kind == STEP_RES) kernels += transformed(&t->res.conv1, x) + transformed(&t->res.conv2, shape[i]);
-        if (t->kind == STEP_CONV) kernels += transformed(&t->conv, x);
-        if (t->kind == STEP_UP) kernels += transformed(&t->conv, shape[i]);
     }
-    return (Numbers){ 2 * most + pushed + worst, kernels };
+    return (2 * most + pushed + worst) * sizeof(real);
 }
 
-/* Weights, transformed kernels, and the working memory of the UNet and of the decoder, one after the other; of the
- * smaller one the C library keeps what it does not get back in large blocks.  Measured with the bundled model from 128
- * to 512 pixels: within 2 % of the resident memory. */
-size_t estimate_generate(const Pipeline *p, const PipelineRequest *q)
+static size_t most_of(size_t a, size_t b) { return a > b ? a : b; }
+
+/* The text encoder, the UNet and the decoder take turns where the pipeline gives back what it can, and work for one
+ * picture only; otherwise they gather.  Of the UNet's working memory the C library keeps what it does not get in large blocks. */
+size_t estimate_generate(Pipeline *p, const PipelineRequest *q)
 {
     enum { PROGRAM = 13 << 20, SCRATCH = 3 << 20, KEPT = 64 << 20, PIXEL = 8 };       /* PIXEL: levels, and the PNG being made */
-    const Model *m = &p->model;
+    Model *m = &p->model;
+    bool turns = p->once || p->most_memory, alone = turns && q->count == 1 && !q->preview_every;
     int f = vae_factor(&m->vae.config), h = q->H / f, w = q->W / f, batch = q->scale == 1 || q->apart ? 1 : 2;
-    Numbers unet = network(&m->unet.steps, SHAPE(batch, h, w, m->unet.config.in_channels));
-    Numbers vae = network(&m->vae.decoder, SHAPE(1, h, w, m->vae.config.latent));
-    size_t more = unet.work > vae.work ? unet.work : vae.work, less = unet.work + vae.work - more;
-    size_t kernels = p->most_memory ? 0 : unet.kernels + vae.kernels;
-    if (less > KEPT / sizeof(real)) less = KEPT / sizeof(real);
-    return PROGRAM + SCRATCH + m->arena.reserved + (more + less + kernels) * sizeof(real) + (size_t)q->W * (size_t)q->H * PIXEL;
+    pipeline_plan(p, MODEL_UNET | MODEL_VAE, q->W, q->H);
+    size_t text = model_bytes(m, MODEL_TEXT), unet = model_bytes(m, MODEL_UNET), vae = model_bytes(m, MODEL_VAE);
+    size_t drawing = working(&m->unet.steps, SHAPE(batch, h, w, m->unet.config.in_channels));
+    size_t decoding = working(&m->vae.decoder, SHAPE(1, h, w, m->vae.config.latent));
+    size_t fixed = PROGRAM + SCRATCH + m->arena.reserved + (size_t)q->W * (size_t)q->H * PIXEL, kept = drawing < KEPT ? drawing : KEPT;
+    if (alone) return fixed + most_of(text, most_of(unet + drawing, vae + decoding + kept));
+    return fixed + (turns ? 0 : text) + unet + vae + most_of(drawing, decoding + kept);
 }

@@ -3,6 +3,6 @@
 #define REF_ESTIMATE_H
 #include "ref/pipeline.h"
 
-/* Bytes resident at most while q runs; W and H of q must be set and the model loaded. */
-size_t estimate_generate(const Pipeline *p, const PipelineRequest *q);
+/* Bytes resident at most while q runs; W and H of q must be set and the networks built (pipeline_load).  Plans them for this size. */
+size_t estimate_generate(Pipeline *p, const PipelineRequest *q);
 #endif

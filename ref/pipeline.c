@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include "ref/pipeline.h"
@@ -17,6 +18,7 @@ bool pipeline_open(Pipeline *p, const PipelineSetup *setup)
     *r = (Run){ .keep = &p->arena[TEMP], .temp = &p->arena[TEMP], .step = &p->arena[STEP], .run = &p->arena[RUN],
                 .k = kernels_pick(setup->kernels), .threads = setup->threads > 0 ? setup->threads : system_processors(), .blas = setup->blas };
     p->most_memory = setup->most_memory;
+    p->once = setup->once;
     if (!r->k) run_fail(r, E_OPTION, "kernels \"%.40s\" do not run here", setup->kernels ? setup->kernels : "");
     if (!run_ok(r) || !model_open(&p->model, setup->model, &r->status)) return false;
     if (p->model.listed & MODEL_SCHEDULER && pipeline_load(p, MODEL_SCHEDULER))
@@ -30,17 +32,56 @@ void pipeline_close(Pipeline *p)
     for (size_t i = 0; i < sizeof p->arena / sizeof *p->arena; i++) arena_free(&p->arena[i]);
 }
 
-/* What the weights leave of the allowance is for the working memory. */
+/* ---- networks, read when needed and given back when not ---- */
+
+static size_t remainder_of(size_t allowed, size_t held) { return !allowed ? 0 : held < allowed ? allowed - held : 1; }
+
+/* What the model leaves of the allowance is for the working memory. */
+static void share_memory(Pipeline *p)
+{
+    p->arena[TEMP].limit = remainder_of(p->most_memory, model_held(&p->model) + p->arena[RUN].reserved);
+}
+
 bool pipeline_load(Pipeline *p, unsigned parts)
 {
     Run *r = &p->run;
-    p->model.arena.limit = p->most_memory;
-    if (!run_ok(r) || !model_load(&p->model, parts, &r->status)) return false;
-    if (p->most_memory) {
-        size_t held = p->model.arena.reserved + p->arena[RUN].reserved;
-        p->arena[TEMP].limit = held < p->most_memory ? p->most_memory - held : 1;
-    }
-    return true;
+    p->model.limit = p->most_memory;
+    if (!run_ok(r) || !model_build(&p->model, parts, &r->status)) return false;
+    model_load(&p->model, parts & (MODEL_TOKENIZER | MODEL_SCHEDULER), &r->status);
+    share_memory(p);
+    return run_ok(r);
+}
+
+void pipeline_spare(Pipeline *p, unsigned parts)
+{
+    if (!p->once && !p->most_memory) return;
+    model_unload(&p->model, parts);
+    share_memory(p);
+}
+
+/* The numbers of one network; the working memory in use is not for them. */
+static bool bring(Pipeline *p, ModelPart part)
+{
+    Run *r = &p->run;
+    if (!run_ok(r) || p->model.loaded & part) return run_ok(r);
+    arena_trim(r->temp);
+    p->model.limit = remainder_of(p->most_memory, r->temp->reserved + r->run->reserved);
+    model_load(&p->model, part, &r->status);
+    share_memory(p);
+    return run_ok(r);
+}
+
+/* Maps of fewer pixels keep plain kernels.  Transformed ones take 16/9 of the memory: none under a limit. */
+static int least_pixels(const Pipeline *p) { return p->most_memory ? INT_MAX : 0; }
+
+void pipeline_plan(Pipeline *p, unsigned parts, int W, int H)
+{
+    Model *m = &p->model;
+    int f = vae_factor(&m->vae.config), least = least_pixels(p);
+    if (!run_ok(&p->run)) return;
+    if (parts & MODEL_UNET && unet_plan(&m->unet, H / f, W / f, least)) model_unload(m, MODEL_UNET);
+    if (parts & MODEL_VAE && vae_plan(&m->vae, H, W, least)) model_unload(m, MODEL_VAE);
+    share_memory(p);
 }
 
 static void note(const PipelineHooks *h, const char *text)
@@ -54,7 +95,7 @@ Tensor pipeline_text(Pipeline *p, const char *const *prompts, int n, int *droppe
 {
     Run *r = &p->run;
     const Model *m = &p->model;
-    if (!pipeline_load(p, MODEL_TOKENIZER | MODEL_TEXT)) return (Tensor){0};
+    if (!pipeline_load(p, MODEL_TOKENIZER | MODEL_TEXT) || !bring(p, MODEL_TEXT)) return (Tensor){0};
     int T = tokenizer_length(m->tokenizer), width = m->text.config.width;
     if (T > m->text.config.positions) T = m->text.config.positions;
     Tensor context = tensor_in(r, r->run, SHAPE(n, T, width));
@@ -115,7 +156,31 @@ static const uint8_t *to_levels(Pipeline *p, Arena *a, Tensor image)
     return rgb;
 }
 
-/* The picture of latents [1,C,h,w], in arena a; if that is the temp arena, the caller marks and releases. */
+/* The autoencoder for pictures of this size. */
+static bool codec_ready(Pipeline *p, int W, int H)
+{
+    pipeline_plan(p, MODEL_VAE, W, H);
+    return bring(p, MODEL_VAE);
+}
+
+static const uint8_t *decode_once(Pipeline *p, Arena *a, Tensor latent, int W, int H)
+{
+    Run *r = &p->run;
+    const VaeConfig *c = &p->model.vae.config;
+    if (!codec_ready(p, W, H)) return NULL;
+    size_t mark = r->temp->used;
+    Tensor image = temp(r, SHAPE(1, 3, H, W)), z = temp(r, latent.s);
+    scale(r, z, (real)(1 / c->scaling_factor), latent, (real)c->shift_factor);
+    VaePass pass;
+    memset(&pass, 0, sizeof pass);
+    vae_decode(r, &p->model.vae, image, &pass, z, false);
+    const uint8_t *rgb = to_levels(p, a, image);
+    if (a != r->temp || !rgb) arena_release(r->temp, mark);
+    return rgb;
+}
+
+/* The picture of latents [1,C,h,w], in arena a; if that is the temp arena, the caller marks and releases.  Where memory does
+ * not suffice beside the UNet, the UNet is given back; who needs it next makes it ready again. */
 static const uint8_t *decode_in(Pipeline *p, Arena *a, Tensor latent, int *W, int *H)
 {
     Run *r = &p->run;
@@ -128,14 +193,12 @@ static const uint8_t *decode_in(Pipeline *p, Arena *a, Tensor latent, int *W, in
     }
     int f = vae_factor(c);
     *H = latent.s.d[2] * f, *W = latent.s.d[3] * f;
-    size_t mark = r->temp->used;
-    Tensor image = temp(r, SHAPE(1, 3, *H, *W)), z = temp(r, latent.s);
-    scale(r, z, (real)(1 / c->scaling_factor), latent, (real)c->shift_factor);
-    VaePass pass;
-    memset(&pass, 0, sizeof pass);
-    vae_decode(r, &p->model.vae, image, &pass, z, false);
-    const uint8_t *rgb = to_levels(p, a, image);
-    if (a != r->temp) arena_release(r->temp, mark);
+    const uint8_t *rgb = decode_once(p, a, latent, *W, *H);
+    if (!rgb && r->status.code == E_MEMORY && p->model.loaded & MODEL_UNET) {
+        model_unload(&p->model, MODEL_UNET);
+        r->status = (Status){0};
+        rgb = decode_once(p, a, latent, *W, *H);
+    }
     return rgb;
 }
 
@@ -145,7 +208,7 @@ Tensor pipeline_encode(Pipeline *p, const uint8_t *rgb, int W, int H, Random *g)
 {
     Run *r = &p->run;
     const VaeConfig *c = &p->model.vae.config;
-    if (!pipeline_load(p, MODEL_VAE) || !size_fits(p, W, H)) return (Tensor){0};
+    if (!pipeline_load(p, MODEL_VAE) || !size_fits(p, W, H) || !codec_ready(p, W, H)) return (Tensor){0};
     if (c->in_channels != 3) run_fail(r, E_FORMAT, "%s/vae/config.json: in_channels: 3 are expected, %d found", p->model.folder, c->in_channels);
     int f = vae_factor(c);
     size_t places = (size_t)W * (size_t)H;
@@ -172,7 +235,7 @@ static Tensor read_latents(Pipeline *p, const Safetensors *f, const char *file)
     Run *r = &p->run;
     const Model *m = &p->model;
     const SafeEntry *e = safetensors_find(f, "latents");
-    int C = m->loaded & MODEL_UNET ? m->unet.config.in_channels : m->loaded & MODEL_VAE ? m->vae.config.latent : 0;
+    int C = m->built & MODEL_UNET ? m->unet.config.in_channels : m->built & MODEL_VAE ? m->vae.config.latent : 0;
     Shape s;
     if (!e) {
         run_fail(r, E_FORMAT, "%s: latents: there is no such tensor", file);
@@ -231,16 +294,17 @@ static bool parts_fit(Pipeline *p, Tensor context)
     return run_ok(r);
 }
 
-/* Transformed kernels for this size, which cost memory: not under a limit. */
-static void prepare(Pipeline *p, int W, int H)
+static bool unet_ready(Pipeline *p, int W, int H)
 {
-    Run *r = &p->run;
-    if (!run_ok(r) || p->most_memory || (p->prepared_W == W && p->prepared_H == H)) return;
-    int f = vae_factor(&p->model.vae.config);
-    unet_prepare(r, &p->model.unet, &p->model.arena, H / f, W / f);
-    vae_prepare(r, &p->model.vae, &p->model.arena, H, W);
-    p->prepared_W = W;
-    p->prepared_H = H;
+    pipeline_plan(p, MODEL_UNET, W, H);
+    return bring(p, MODEL_UNET);
+}
+
+bool pipeline_ready(Pipeline *p, Tensor context, int W, int H)
+{
+    if (!pipeline_load(p, MODEL_UNET | MODEL_VAE) || !parts_fit(p, context) || !size_fits(p, W, H)) return false;
+    pipeline_spare(p, MODEL_TEXT | MODEL_VAE);
+    return unet_ready(p, W, H);
 }
 
 bool pipeline_ready(Pipeline *p, Tensor context, int W, int H)
@@ -326,6 +390,7 @@ static bool watch(void *user, Run *r, const SampleStep *at)
     const uint8_t *rgb = decode_in(j->p, r->temp, at->x0, &W, &H);
     bool go_on = !rgb || h->preview(h->user, j->image, at->step, rgb, W, H);
     arena_release(r->temp, mark);
+    unet_ready(j->p, j->W, j->H);
     return go_on;
 }
 
@@ -338,6 +403,7 @@ static void one_picture(Job *j, int k)
     size_t mark = r->temp->used;
     Random g;
     random_seed(&g, q->rng, q->seed + (uint64_t)k);
+    if (!unet_ready(p, j->W, j->H)) return;
     Tensor x = temp(r, SHAPE(1, p->model.unet.config.in_channels, j->H / f, j->W / f));
     if (j->start.x) tensor_copy(r, x, tensor_rows(j->start, k, 1));
     else sample_noise(r, x, &g, 1);
@@ -347,6 +413,7 @@ static void one_picture(Job *j, int k)
     j->image = k;
     SampleOptions o = { .scale = q->scale, .eta = q->eta, .rescale = q->rescale, .apart = q->apart, .given = given, .generator = &g, .generators = 1 };
     sample_down(r, &p->model.unet, &j->schedule, x, j->context, o, (SampleHook){ j, watch });
+    if (k + 1 == j->count) pipeline_spare(p, MODEL_UNET);
     const uint8_t *rgb = run_ok(r) ? decode_in(p, r->temp, x, &W, &H) : NULL;
     if (rgb && j->h && j->h->image && !j->h->image(j->h->user, k, q->seed + (uint64_t)k, rgb, W, H, x))
         run_fail(r, E_STOP, "stopped after picture %d of %d", k + 1, j->count);
@@ -364,7 +431,7 @@ bool pipeline_generate(Pipeline *p, const PipelineRequest *q, const PipelineHook
     if (run_ok(r) && q->latents) j.start = pipeline_latents(p, q->latents);
     if (parts_fit(p, j.context) && choose_size(&j) && make_schedule(p, &j.schedule, q->alphas, q->steps)) {
         int f = vae_factor(&p->model.vae.config);
-        prepare(p, j.W, j.H);
+        pipeline_ready(p, j.context, j.W, j.H);
         if (q->shared) draw_shared(&j, SHAPE(j.count, p->model.unet.config.in_channels, j.H / f, j.W / f));
         for (int k = 0; k < j.count && run_ok(r); k++) one_picture(&j, k);
     }
@@ -382,8 +449,8 @@ bool pipeline_invert(Pipeline *p, Tensor x, const char *prompt, int steps, Alpha
     Schedule s;
     Tensor context = pipeline_text(p, &prompt, 1, &dropped);
     if (pipeline_load(p, MODEL_UNET | MODEL_VAE) && parts_fit(p, context) && make_schedule(p, &s, alphas, steps)) {
-        if (shape_rank(x.s) == 4) prepare(p, x.s.d[3] * vae_factor(&p->model.vae.config), x.s.d[2] * vae_factor(&p->model.vae.config));
-        sample_up(r, &p->model.unet, &s, x, context, hook);
+        int f = vae_factor(&p->model.vae.config);
+        if (shape_rank(x.s) != 4 || pipeline_ready(p, context, x.s.d[3] * f, x.s.d[2] * f)) sample_up(r, &p->model.unet, &s, x, context, hook);
     }
     arena_release(r->run, mark);
     return run_ok(r);

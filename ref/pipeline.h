@@ -56,7 +56,7 @@ typedef struct {
     Arena arena[3];                                       /* temp (and keep), step, run */
     Run run;                                              /* errors are in run.status; stop and user are the caller's */
     size_t most_memory;
-    int prepared_W, prepared_H;                           /* convolution kernels are transformed for pictures of this size */
+    bool once;
 } Pipeline;
 
 typedef struct {
@@ -66,11 +66,22 @@ typedef struct {
     bool blas;
     size_t most_memory;                                   /* bytes of weights and working memory together; 0: no limit.  Under a limit
                                                            * kernels are not transformed ahead: last bits may differ */
+    bool once;                                            /* one run, then close: a network's numbers are given back as soon as the run
+                                                           * can go on without them.  So they are under a limit */
 } PipelineSetup;
 
-/* Opens the folder and reads its scheduler; networks are loaded when first needed. */
+/* Opens the folder and reads its scheduler.  The numbers of networks are read when first needed, and again if they have been
+ * given back; the kernels of convolutions are transformed for the size of the picture at hand. */
 bool pipeline_open (Pipeline *p, const PipelineSetup *setup);
-bool pipeline_load (Pipeline *p, unsigned parts);         /* model_load, within the memory allowed */
+/* Everything of these parts that can be wrong without reading numbers: model_build; tokenizer and scheduler are loaded. */
+bool pipeline_load (Pipeline *p, unsigned parts);
+/* UNet and autoencoder are of one kind with each other and with the text (may be empty), and the UNet is ready for
+ * pictures of this size; under `once` or a limit the other networks are given back. */
+bool pipeline_ready(Pipeline *p, Tensor context, int W, int H);
+/* These networks are not needed for a while: given back under `once` or a limit. */
+void pipeline_spare(Pipeline *p, unsigned parts);
+/* How the networks will hold their kernels for pictures of this size; what is held otherwise is given back. */
+void pipeline_plan (Pipeline *p, unsigned parts, int W, int H);
 void pipeline_close(Pipeline *p);
 
 typedef struct {

@@ -57,8 +57,6 @@ static void decode(const Decode *g, Console *c, Pipeline *p, const char *file, A
     output_name(path, sizeof path, g->output, count > 1 ? "-0" : "");
     if (!output_check(path, s)) return;
     c->computing = true;
-    int f = vae_factor(&p->model.vae.config);
-    if (!g->common.most_memory) vae_prepare(&p->run, &p->model.vae, &p->model.arena, z.s.d[2] * f, z.s.d[3] * f);       /* as generate does: the same bits */
     for (int i = 0; i < count && decode_one(g, c, p, z, i, count, a); i++) { }
 }
 

@@ -239,7 +239,7 @@ static bool prepare(Work *w)
     if (!common_model(&g->common, w->folder, sizeof w->folder, s) || !common_pipeline(w->p, &g->common, w->folder)) return false;
     if (!pipeline_load(w->p, MODEL_UNET | MODEL_VAE | MODEL_TEXT | MODEL_TOKENIZER)) return false;
     common_surplus(&w->console, &w->p->model);
-    console_detail(&w->console, "model: %s, read in %.2f s", w->folder, clock_seconds() - began);
+    console_detail(&w->console, "model: %s, looked through in %.2f s", w->folder, clock_seconds() - began);
     if (!choose_size(w, s)) return false;
     if (g->latents && !file_hash(w->latents_sha256, g->latents, s)) return false;
     picture_path(w, path, sizeof path, 0, 0);

@@ -20,7 +20,10 @@ void conv2d(Run *r, Tensor y, Tensor x, Tensor w, Tensor b, Tensor u, Tensor add
 /* dx written, dw and db added to; each may be empty.  x is read only for dw; w not when u serves. */
 void conv2d_back(Run *r, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w, Tensor u, Conv2d c);
 
+enum { WINOGRAD_ROWS = 32 };                              /* outputs that lie side by side in u */
 bool winograd_pays(int H, int W, int I, int O);           /* for a 3x3, stride 1, padding 1 convolution of this image size */
 Shape winograd_shape(Shape w);                            /* of u */
 void winograd_weights(Run *r, Tensor u, Tensor w);
+/* The same for outputs first .. first + count (multiples of WINOGRAD_ROWS) from kernels as files hold them, [count,I,3,3]. */
+void winograd_rows(Tensor u, const real *kernels, int first, int count);
 #endif

@@ -112,6 +112,14 @@ void arena_release(Arena *a, size_t mark)
     a->used = mark;
 }
 
+void arena_trim(Arena *a)
+{
+    size_t peak = a->peak;
+    if (a->used) drop_after(a, a->now);
+    else arena_free(a);
+    a->peak = peak;
+}
+
 void arena_free(Arena *a)
 {
     drop_after(a, NULL);

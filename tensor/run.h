@@ -48,7 +48,8 @@ typedef struct {
 
 void  *arena_take(Arena *a, size_t bytes);                /* 64-byte aligned; NULL when memory or limit is exhausted */
 void   arena_release(Arena *a, size_t mark);
-void   arena_free(Arena *a);                              /* give all blocks back to the system */
+void   arena_trim(Arena *a);                              /* give blocks that hold nothing back to the system */
+void   arena_free(Arena *a);                              /* all of them */
 
 typedef struct { int d[4]; } Shape;                       /* unused trailing sizes are 0 */
 typedef struct { real *x; Shape s; } Tensor;              /* dense, row-major, never strided; empty: x is NULL */

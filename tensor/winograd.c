@@ -6,7 +6,7 @@
 #include "tensor/tiles.h"
 #include "tensor/winograd.h"
 
-enum { PANEL = 32 };                                      /* channels side by side in u */
+enum { PANEL = WINOGRAD_ROWS };
 
 static int parts(int n, int size) { return (n + size - 1) / size; }
 static int least(int a, int b) { return a < b ? a : b; }
@@ -53,6 +53,15 @@ void winograd_weights(Run *r, Tensor u, Tensor w)
         for (size_t i = 0; i < I; i++)
             for (size_t o = 0; o < PANEL; o++)
                 transform(w.x + ((size_t)panel * PANEL + o) * 9 * I + i, I, u.x + ((size_t)panel * I + i) * PANEL + o, plane);
+}
+
+void winograd_rows(Tensor u, const real *kernels, int first, int count)
+{
+    size_t I = (size_t)u.s.d[2], plane = shape_count(u.s) / 16;
+    for (int panel = first / PANEL; count > 0; panel++, count -= PANEL, kernels += PANEL * I * 9)
+        for (size_t i = 0; i < I; i++)
+            for (size_t o = 0; o < PANEL; o++)
+                transform(kernels + (o * I + i) * 9, 1, u.x + ((size_t)panel * I + i) * PANEL + o, plane);
 }
 
 /* What one convolution is about.  A task has `rows` rows of tiles; V[16][tiles, K + 16], M[16][tiles, columns + 16]. */

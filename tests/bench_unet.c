@@ -60,18 +60,16 @@ static void load(Bench *b, bool vae, int side, int batch)
     b->z = normal(b, SHAPE(batch, 4, side, side), 1);
     if (vae) {
         VaeConfig c;
-        if (vae_config(&c, j, "config", s) && vae_build(&b->vae, &c, &b->weights, s))
+        if (vae_config(&c, j, "config", s) && vae_build(&b->vae, &c, &b->weights, s) && !vae_plan(&b->vae, side * 8, side * 8, 0))
             params_randomise(vae_walk, &b->vae, &b->weights, 1, s);
         stop_if_failed(s);
-        vae_prepare(&b->run, &b->vae, &b->weights, side * 8, side * 8);
         b->image = normal(b, SHAPE(batch, 3, side * 8, side * 8), 2);
         b->deps = tensor_in(&b->run, &b->io, SHAPE(batch, 8, side, side));
     } else {
         UnetConfig c;
-        if (unet_config(&c, j, "config", s) && unet_build(&b->unet, &c, &b->weights, s))
+        if (unet_config(&c, j, "config", s) && unet_build(&b->unet, &c, &b->weights, s) && !unet_plan(&b->unet, side, side, 0))
             params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
         stop_if_failed(s);
-        unet_prepare(&b->run, &b->unet, &b->weights, side, side);
         b->context = normal(b, SHAPE(batch, 77, 768), 3);
         b->deps = normal(b, b->z.s, 4);
         b->eps = tensor_in(&b->run, &b->io, b->z.s);

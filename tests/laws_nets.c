@@ -38,8 +38,7 @@ static void start(const char *config)
     arena_release(&data, 0);
     arena_release(&steer_arena, 0);
     if (config == VAE_TINY) tiny_vae(&vae, config, &weights, &run.status);
-    else tiny_unet(&unet, config, &weights, &run.status);
-    if (config == UNET_WIDE) unet_prepare(&run, &unet, &weights, 16, 16);
+    else planned_unet(&unet, config, config == UNET_WIDE ? 16 : 0, &weights, &run.status);
     check_true(run_ok(&run) ? "a tiny network is built" : run.status.text, run_ok(&run));
 }
 
@@ -443,19 +442,34 @@ static void frugality(void)
 static void prepared(void)
 {
     start(UNET_WIDE);
+    bool transforms = sizeof(real) == sizeof(float);
     Io a = io(1, 16, 16), b = again(&a), c = io(1, 6, 6), d = again(&c);
+    params_want_gradients(unet_walk, &unet, &weights, &run.status);
     forward_backward(&run, &a, false);
+    Param *p = params_find(unet_walk, &unet, "down_blocks.0.resnets.0.conv1.weight"), *bias = params_find(unet_walk, &unet, "conv_in.bias");
+    Param planned = *p, first = *bias;
+    check_true("kernels are held transformed in float, and only where it pays", (p->layout == WINOGRAD) == transforms &&
+               params_find(unet_walk, &unet, "conv_in.weight")->layout == CONV && params_find(unet_walk, &unet, "mid_block.resnets.0.conv1.weight")->layout == CONV);
+    check_true("their gradient has the order of plain ones", shape_same(p->grad.s, SHAPE(32, 3, 3, 32)));
     forward_backward(&run, &c, false);
-    for (int i = 0; i < unet.steps.n; i++) {
-        Step *s = &unet.steps.step[i];
-        if (s->kind == STEP_CONV || s->kind == STEP_UP) s->conv.u = (Tensor){0};
-        if (s->kind == STEP_RES) s->res.conv1.u = s->res.conv2.u = (Tensor){0};
-    }
+    check_true("they refuse an image for which they do not pay", transforms ? run.status.code == E_OPTION && strstr(run.status.text, "6 x 6") : run_ok(&run));
+    run = quiet();
+    arena_release(&kept, 0);
+    arena_release(&scratch, 0);
+
+    int lost = unet_plan(&unet, 6, 6, 0);
+    check_true("another plan forgets what was held otherwise", (lost > 0) == transforms && (p->v.x == NULL) == transforms && bias->v.x);
+    check_true("    and planning it again loses nothing", unet_plan(&unet, 6, 6, 0) == 0 && unet_plan(&unet, 16, 16, 257) == 0);
+    params_randomise(unet_walk, &unet, &weights, 1, &run.status);
+    params_want_gradients(unet_walk, &unet, &weights, &run.status);
     forward_backward(&run, &b, false);
-    forward_backward(&run, &d, false);
     check_below("Winograd kernels: the output", error(a.out, b.out), 1e-5);
     check_below("Winograd kernels: the gradient", error(a.dz, b.dz), 1e-5);
-    check_true("they serve where they pay, and only there", same(a.out, b.out) == (sizeof(real) == 8) && same(c.out, d.out) && same(c.dz, d.dz));
+    check_below("    of a kernel held transformed", error(planned.grad, p->grad), 1e-5);
+    check_below("    of a bias at the other end", error(first.grad, bias->grad), 1e-5);
+    check_true("they serve", same(a.out, b.out) != transforms);
+    forward_backward(&run, &d, false);
+    check_true("plain kernels serve any image", run_ok(&run) && moves(d.dz));
 }
 
 /* What the kernels may have a say in. */

@@ -28,13 +28,17 @@ static const char *const VAE_TINY =
 
 static inline const Json *tiny_json(Arena *a, const char *text, Status *s) { return json_parse(a, text, strlen(text), 16, "config", s); }
 
-static inline void tiny_unet(Unet *u, const char *text, Arena *a, Status *s)
+/* planned > 0: kernels are held transformed for latents of planned x planned, where it pays. */
+static inline void planned_unet(Unet *u, const char *text, int planned, Arena *a, Status *s)
 {
     UnetConfig c;
     unet_config(&c, tiny_json(a, text, s), "config.json", s);
     if (s->code == OK) unet_build(u, &c, a, s);
+    if (s->code == OK && planned) unet_plan(u, planned, planned, 0);
     if (s->code == OK) params_randomise(unet_walk, u, a, 1, s);
 }
+
+static inline void tiny_unet(Unet *u, const char *text, Arena *a, Status *s) { planned_unet(u, text, 0, a, s); }
 
 static inline void tiny_vae(Vae *v, const char *text, Arena *a, Status *s)
 {

@@ -98,7 +98,7 @@ static void bundled(void)
     check_true("    every tensor used", ok && model_surplus(&m, first, sizeof first) == 0 && m.report[1].loaded > 0);
     size_t used = m.arena.used;
     check_true("    loading again does nothing", ok && model_load(&m, MODEL_VAE, &s) && m.arena.used == used);
-    m.arena.limit = m.arena.reserved + (1 << 20);
+    m.limit = model_held(&m) + (1 << 20);
     check_true("    too little memory for the UNet", ok && !model_load(&m, MODEL_UNET, &s) && s.code == E_MEMORY);
     model_close(&m);
 }
