@@ -71,16 +71,23 @@ static bool bring(Pipeline *p, ModelPart part)
     return run_ok(r);
 }
 
-/* Maps of fewer pixels keep plain kernels.  Transformed ones take 16/9 of the memory: none under a limit. */
-static int least_pixels(const Pipeline *p) { return p->most_memory ? INT_MAX : 0; }
+static void plan(Pipeline *p, ModelPart part, int W, int H)
+{
+    static const int least[] = { 0, 1024, INT_MAX };
+    Model *m = &p->model;
+    int f = vae_factor(&m->vae.config), lost = 0;
+    for (int i = 0; i < 3; i++) {
+        lost += part == MODEL_UNET ? unet_plan(&m->unet, H / f, W / f, least[i]) : vae_plan(&m->vae, H, W, least[i]);
+        if (!p->most_memory || model_bytes(m, part) <= p->most_memory / 2) break;
+    }
+    if (lost) model_unload(m, part);
+}
 
 void pipeline_plan(Pipeline *p, unsigned parts, int W, int H)
 {
-    Model *m = &p->model;
-    int f = vae_factor(&m->vae.config), least = least_pixels(p);
     if (!run_ok(&p->run)) return;
-    if (parts & MODEL_UNET && unet_plan(&m->unet, H / f, W / f, least)) model_unload(m, MODEL_UNET);
-    if (parts & MODEL_VAE && vae_plan(&m->vae, H, W, least)) model_unload(m, MODEL_VAE);
+    if (parts & MODEL_UNET && (p->unet_for.W != W || p->unet_for.H != H)) plan(p, MODEL_UNET, p->unet_for.W = W, p->unet_for.H = H);
+    if (parts & MODEL_VAE  && (p->vae_for.W != W  || p->vae_for.H != H))  plan(p, MODEL_VAE, p->vae_for.W = W, p->vae_for.H = H);
     share_memory(p);
 }
 
@@ -163,24 +170,7 @@ static bool codec_ready(Pipeline *p, int W, int H)
     return bring(p, MODEL_VAE);
 }
 
-static const uint8_t *decode_once(Pipeline *p, Arena *a, Tensor latent, int W, int H)
-{
-    Run *r = &p->run;
-    const VaeConfig *c = &p->model.vae.config;
-    if (!codec_ready(p, W, H)) return NULL;
-    size_t mark = r->temp->used;
-    Tensor image = temp(r, SHAPE(1, 3, H, W)), z = temp(r, latent.s);
-    scale(r, z, (real)(1 / c->scaling_factor), latent, (real)c->shift_factor);
-    VaePass pass;
-    memset(&pass, 0, sizeof pass);
-    vae_decode(r, &p->model.vae, image, &pass, z, false);
-    const uint8_t *rgb = to_levels(p, a, image);
-    if (a != r->temp || !rgb) arena_release(r->temp, mark);
-    return rgb;
-}
-
-/* The picture of latents [1,C,h,w], in arena a; if that is the temp arena, the caller marks and releases.  Where memory does
- * not suffice beside the UNet, the UNet is given back; who needs it next makes it ready again. */
+/* The picture of latents [1,C,h,w], in arena a; if that is the temp arena, the caller marks and releases. */
 static const uint8_t *decode_in(Pipeline *p, Arena *a, Tensor latent, int *W, int *H)
 {
     Run *r = &p->run;
@@ -193,12 +183,15 @@ static const uint8_t *decode_in(Pipeline *p, Arena *a, Tensor latent, int *W, in
     }
     int f = vae_factor(c);
     *H = latent.s.d[2] * f, *W = latent.s.d[3] * f;
-    const uint8_t *rgb = decode_once(p, a, latent, *W, *H);
-    if (!rgb && r->status.code == E_MEMORY && p->model.loaded & MODEL_UNET) {
-        model_unload(&p->model, MODEL_UNET);
-        r->status = (Status){0};
-        rgb = decode_once(p, a, latent, *W, *H);
-    }
+    if (!codec_ready(p, *W, *H)) return NULL;
+    size_t mark = r->temp->used;
+    Tensor image = temp(r, SHAPE(1, 3, *H, *W)), z = temp(r, latent.s);
+    scale(r, z, (real)(1 / c->scaling_factor), latent, (real)c->shift_factor);
+    VaePass pass;
+    memset(&pass, 0, sizeof pass);
+    vae_decode(r, &p->model.vae, image, &pass, z, false);
+    const uint8_t *rgb = to_levels(p, a, image);
+    if (a != r->temp) arena_release(r->temp, mark);
     return rgb;
 }
 
@@ -379,6 +372,18 @@ static void draw_shared(Job *j, Shape all)
     }
 }
 
+/* Under a limit the two networks of a run take turns; otherwise both stay until the last picture is to be decoded. */
+static bool turn_to_unet(Job *j)
+{
+    if (j->p->most_memory) pipeline_spare(j->p, MODEL_VAE);
+    return unet_ready(j->p, j->W, j->H);
+}
+
+static void turn_to_vae(Job *j, bool last)
+{
+    if (j->p->most_memory || last) pipeline_spare(j->p, MODEL_UNET);
+}
+
 static bool watch(void *user, Run *r, const SampleStep *at)
 {
     Job *j = user;
@@ -387,10 +392,11 @@ static bool watch(void *user, Run *r, const SampleStep *at)
     if (h && h->step && !h->step(h->user, j->image, at)) return false;
     if (!h || !h->preview || !every || at->step % every || at->step == at->of) return true;
     size_t mark = r->temp->used;
+    turn_to_vae(j, false);
     const uint8_t *rgb = decode_in(j->p, r->temp, at->x0, &W, &H);
     bool go_on = !rgb || h->preview(h->user, j->image, at->step, rgb, W, H);
     arena_release(r->temp, mark);
-    unet_ready(j->p, j->W, j->H);
+    turn_to_unet(j);
     return go_on;
 }
 
@@ -403,7 +409,7 @@ static void one_picture(Job *j, int k)
     size_t mark = r->temp->used;
     Random g;
     random_seed(&g, q->rng, q->seed + (uint64_t)k);
-    if (!unet_ready(p, j->W, j->H)) return;
+    if (!turn_to_unet(j)) return;
     Tensor x = temp(r, SHAPE(1, p->model.unet.config.in_channels, j->H / f, j->W / f));
     if (j->start.x) tensor_copy(r, x, tensor_rows(j->start, k, 1));
     else sample_noise(r, x, &g, 1);
@@ -413,7 +419,7 @@ static void one_picture(Job *j, int k)
     j->image = k;
     SampleOptions o = { .scale = q->scale, .eta = q->eta, .rescale = q->rescale, .apart = q->apart, .given = given, .generator = &g, .generators = 1 };
     sample_down(r, &p->model.unet, &j->schedule, x, j->context, o, (SampleHook){ j, watch });
-    if (k + 1 == j->count) pipeline_spare(p, MODEL_UNET);
+    turn_to_vae(j, k + 1 == j->count);
     const uint8_t *rgb = run_ok(r) ? decode_in(p, r->temp, x, &W, &H) : NULL;
     if (rgb && j->h && j->h->image && !j->h->image(j->h->user, k, q->seed + (uint64_t)k, rgb, W, H, x))
         run_fail(r, E_STOP, "stopped after picture %d of %d", k + 1, j->count);

@@ -57,6 +57,7 @@ typedef struct {
     Run run;                                              /* errors are in run.status; stop and user are the caller's */
     size_t most_memory;
     bool once;
+    struct { int W, H; } unet_for, vae_for;               /* the picture they are planned for */
 } Pipeline;
 
 typedef struct {
@@ -64,8 +65,8 @@ typedef struct {
     const char *kernels;                                  /* name of a kernel table; NULL: the fastest that runs here */
     int  threads;                                         /* 0: as many as the process may use */
     bool blas;
-    size_t most_memory;                                   /* bytes of weights and working memory together; 0: no limit.  Under a limit
-                                                           * kernels are not transformed ahead: last bits may differ */
+    size_t most_memory;                                   /* bytes of weights and working memory together; 0: no limit.  A limit may keep
+                                                           * kernels from being transformed (see pipeline_plan): last bits may differ */
     bool once;                                            /* one run, then close: a network's numbers are given back as soon as the run
                                                            * can go on without them.  So they are under a limit */
 } PipelineSetup;
@@ -76,11 +77,14 @@ bool pipeline_open (Pipeline *p, const PipelineSetup *setup);
 /* Everything of these parts that can be wrong without reading numbers: model_build; tokenizer and scheduler are loaded. */
 bool pipeline_load (Pipeline *p, unsigned parts);
 /* UNet and autoencoder are of one kind with each other and with the text (may be empty), and the UNet is ready for
- * pictures of this size; under `once` or a limit the other networks are given back. */
+ * pictures of this size until it is spared; under `once` or a limit the other networks are given back. */
 bool pipeline_ready(Pipeline *p, Tensor context, int W, int H);
-/* These networks are not needed for a while: given back under `once` or a limit. */
+/* These networks are not needed for a while: given back under `once` or a limit.  The UNet must be made ready again before it
+ * is used; pipeline_text, _encode and _decode bring what they need themselves, and take nothing away. */
 void pipeline_spare(Pipeline *p, unsigned parts);
-/* How the networks will hold their kernels for pictures of this size; what is held otherwise is given back. */
+/* How the networks will hold their kernels for pictures of this size; what is held otherwise is given back.  Transformed
+ * (conv.h) wherever that pays; under a limit, if the network then takes more than half of it, only on maps of at least 1024
+ * pixels, which gain most, and if that is still too much, nowhere.  So results depend on size and limit, never on free memory. */
 void pipeline_plan (Pipeline *p, unsigned parts, int W, int H);
 void pipeline_close(Pipeline *p);
 

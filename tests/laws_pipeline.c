@@ -10,7 +10,7 @@ enum { WIDE = 64, HIGH = 32, NUMBERS = 4 * (HIGH / 8) * (WIDE / 8), STEPS = 2, P
 static Pipeline pl;
 
 /* What one run left: latents and a sum over the picture; previews and steps seen. */
-typedef struct { real latent[PICTURES][NUMBERS]; uint64_t picture[PICTURES], seed[PICTURES]; int pictures, previews, steps, W, H, stop_at; char note[200]; } Seen;
+typedef struct { real latent[PICTURES][NUMBERS]; uint64_t picture[PICTURES], seed[PICTURES]; int pictures, previews, steps, W, H, stop_at; unsigned loaded; char note[200]; } Seen;
 
 static bool see_step(void *user, int image, const SampleStep *at)
 {
@@ -32,6 +32,7 @@ static bool see_image(void *user, int image, uint64_t seed, const uint8_t *rgb, 
     for (int i = 0; i < 3 * W * H; i++) h = (h ^ rgb[i]) * 0x100000001b3u;
     if (image >= PICTURES || tensor_count(latent) > NUMBERS) return false;
     memcpy(s->latent[image], latent.x, tensor_count(latent) * sizeof(real));
+    if (image == 0) s->loaded = pl.model.loaded;
     s->picture[image] = h, s->seed[image] = seed, s->W = W, s->H = H, s->pictures++;
     return true;
 }
@@ -331,6 +332,39 @@ static void pictures(void)
     arena_release(r->run, 0);
 }
 
+/* What is given back is read again when it is needed, and no bit changes; nor does it when the VAE needs the UNet's place. */
+static void giving_back(const Seen *base)
+{
+    PipelineRequest q = request();
+    PipelineSetup setup = { .model = "data/tiny-model", .threads = 1, .blas = true, .once = true };
+    pipeline_open(&pl, &setup);
+    q.count = 2, q.seed = 6, q.preview_every = 1;
+    Seen other = generate(q);
+    check_true("for one run: the same bits", same(&other, 1, base, 0));
+    check_true("    both networks are held between two pictures", (other.loaded & (MODEL_UNET | MODEL_VAE)) == (MODEL_UNET | MODEL_VAE));
+    check_true("    at its end only the autoencoder is held", (pl.model.loaded & (MODEL_UNET | MODEL_VAE | MODEL_TEXT)) == MODEL_VAE);
+    q = request(), q.W = 32, q.H = 16;
+    generate(q);
+    other = generate(request());
+    check_true("    again after a picture of another size", same(&other, 0, base, 0));
+    Tensor x = tensor_in(&pl.run, &pl.arena[2], SHAPE(1, 4, HIGH / 8, WIDE / 8));
+    tensor_zero(x);
+    check_true("    an inversion needs no autoencoder", pipeline_invert(&pl, x, "a car", 1, ALPHAS_FLOAT32, (SampleHook){0}) &&
+               (pl.model.loaded & (MODEL_UNET | MODEL_VAE | MODEL_TEXT)) == MODEL_UNET);
+    size_t numbers = model_bytes(&pl.model, MODEL_UNET), codec = model_bytes(&pl.model, MODEL_VAE), text = model_bytes(&pl.model, MODEL_TEXT), structure = pl.model.arena.reserved;
+    pipeline_close(&pl);
+
+    setup.once = false, setup.most_memory = numbers + (9 << 20);
+    pipeline_open(&pl, &setup);
+    check_true("a limit that leaves room for one network", text < numbers && numbers + codec + structure > setup.most_memory);
+    q = request(), q.count = 2, q.seed = 6, q.preview_every = 1;
+    other = generate(q);
+    check_true("under it the same bits", same(&other, 1, base, 0) && other.previews == 2);
+    check_true("    one network at a time", (other.loaded & (MODEL_UNET | MODEL_VAE)) == MODEL_VAE);
+    check_true("    and never more than allowed", model_held(&pl.model) + pl.arena[0].reserved + pl.arena[2].reserved <= setup.most_memory);
+    pipeline_close(&pl);
+}
+
 int main(void)
 {
     PipelineSetup setup = { .model = "data/tiny-model", .threads = 1, .blas = true };
@@ -347,5 +381,6 @@ int main(void)
     pictures();
     little_memory();
     pipeline_close(&pl);
+    giving_back(&base);
     return check_done();
 }

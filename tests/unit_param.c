@@ -1,6 +1,7 @@
 /* unit_param.c -- parameters by name: walking, loading, saving, random values; and the weights of a folder. */
 #include "nn/names.h"
 #include "nn/param.h"
+#include "tensor/conv.h"
 #include "tensor/json.h"
 #include "tests/check.h"
 #include "tests/files.h"
@@ -120,6 +121,45 @@ static void save_and_load(void)
     weights_close(&w);
     arena_free(&a);
     arena_free(&scratch_arena);
+    scratch_empty();
+}
+
+/* Kernels transformed while they are read or drawn are those transformed afterwards, bit for bit; the file does not change. */
+static Param wide;
+static void wide_walk(void *model, Walk *w) { walk_param(w, model, "w"); }
+
+static void transformed(void)
+{
+    Arena a = {0};
+    Run r = { .keep = &a, .temp = &a, .step = &a, .run = &a, .k = &kernels_plain, .threads = 1 };
+    Status s = {0};
+    Weights w;
+    LoadReport report;
+    wide = param_conv(64, 3, 3, 3);
+    Param held = wide;
+    held.layout = WINOGRAD;
+    size_t plain_bytes = params_bytes(wide_walk, &wide), bytes = params_bytes(wide_walk, &held);
+    check_true("held transformed it takes 16/9", plain_bytes == 64 * 27 * sizeof(real) && bytes == plain_bytes / 9 * 16 && params_count(wide_walk, &held, NULL) == 64 * 27);
+    params_randomise(wide_walk, &wide, &a, 5, &s);
+    params_save(wide_walk, &wide, at("w"), T_F32, &a, &s);
+    Tensor u = tensor_in(&r, &a, winograd_shape(wide.v.s));
+    winograd_weights(&r, u, wide.v);
+    check_true("a file read", weights_open_file(&w, at("w"), &s) && params_load(wide_walk, &held, &w, &a, &report, &s) && report.loaded == 1);
+    check_true("    transformed", tensor_same(held.v, u) && !memcmp(held.v.x, u.x, tensor_count(u) * sizeof(real)));
+    held.v = (Tensor){0};
+    check_true("random values drawn", params_randomise(wide_walk, &held, &a, 5, &s));
+    check_true("    transformed", tensor_same(held.v, u) && !memcmp(held.v.x, u.x, tensor_count(u) * sizeof(real)));
+    check_true("gradients are those of the kernels", params_want_gradients(wide_walk, &held, &a, &s) && tensor_same(held.grad, wide.v));
+    check_true("saving is refused", !params_save(wide_walk, &held, at("no"), T_F32, &a, &s) && s.code == E_OPTION && strstr(s.text, "transformed"));
+    s = (Status){0};
+    held.v = (Tensor){0};
+    check_true("looking reads nothing", params_check(wide_walk, &held, &w, &report, &s) && report.loaded == 1 && !held.v.x);
+    params_forget(wide_walk, &wide);
+    check_true("forgotten", !wide.v.x && wide.size[0] == 64);
+    wide.size[1] = 4;
+    check_true("looking finds what does not fit", !params_check(wide_walk, &wide, &w, &report, &s) && s.code == E_FORMAT && strstr(s.text, "[64,3,3,3], not [64,4,3,3]"));
+    weights_close(&w);
+    arena_free(&a);
     scratch_empty();
 }
 
@@ -394,6 +434,7 @@ int main(int argc, char **argv)
     close(free_descriptor);
     walking();
     save_and_load();
+    transformed();
     batches();
     misfits();
     spellings();
