@@ -196,6 +196,7 @@ static bool encode_picture(Guided *g)
     const uint8_t *back = z.x ? pipeline_decode(g->p, z, &W, &H) : NULL;
     if (back) g->psnr_codec = psnr_of(back, q->picture, 3 * (size_t)W * (size_t)H);
     arena_release(r->run, mark);
+    pipeline_spare(g->p, MODEL_VAE);
     return run_ok(r);
 }
 

@@ -167,6 +167,7 @@ static void measure(Inversion *v)
     guide_sample(r, &guide, &(Guidance){ &m, 1 }, (Tensor){ z.x, s });
     int W, H;
     const uint8_t *back = run_ok(r) ? pipeline_decode(p, z, &W, &H) : NULL, *codec = back ? pipeline_decode(p, clean, &W, &H) : NULL;
+    pipeline_spare(p, MODEL_VAE);
     if (!codec) return;
     char text[200];
     g->reconstruction = back;

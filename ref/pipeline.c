@@ -56,6 +56,7 @@ void pipeline_spare(Pipeline *p, unsigned parts)
 {
     if (!p->once && !p->most_memory) return;
     model_unload(&p->model, parts);
+    arena_trim(&p->arena[TEMP]);
     share_memory(p);
 }
 
@@ -298,13 +299,6 @@ bool pipeline_ready(Pipeline *p, Tensor context, int W, int H)
     if (!pipeline_load(p, MODEL_UNET | MODEL_VAE) || !parts_fit(p, context) || !size_fits(p, W, H)) return false;
     pipeline_spare(p, MODEL_TEXT | MODEL_VAE);
     return unet_ready(p, W, H);
-}
-
-bool pipeline_ready(Pipeline *p, Tensor context, int W, int H)
-{
-    if (!pipeline_load(p, MODEL_UNET | MODEL_VAE) || !parts_fit(p, context) || !size_fits(p, W, H)) return false;
-    prepare(p, W, H);
-    return run_ok(&p->run);
 }
 
 /* ---- words to pictures ---- */

@@ -116,8 +116,6 @@ typedef struct {
 /* prompt -> pictures.  E_OPTION for a size or count that cannot be; other errors as they come. */
 bool pipeline_generate(Pipeline *p, const PipelineRequest *q, const PipelineHooks *h);
 
-/* UNet and autoencoder loaded, of one kind with each other and with the text (may be empty), and prepared for this size. */
-bool pipeline_ready(Pipeline *p, Tensor context, int W, int H);
 /* The rows of text the UNet reads: context [n,T,D] in the pipeline's run arena.  dropped[n]: tokens beyond the model's length. */
 Tensor pipeline_text(Pipeline *p, const char *const *prompts, int n, int *dropped);
 /* The latents of a file, key `latents`, in the run arena as [N,C,h,w].  Their channels must be those of the UNet, or else of
