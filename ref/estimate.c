@@ -37,7 +37,7 @@ static size_t most_of(size_t a, size_t b) { return a > b ? a : b; }
  * works for one picture only; otherwise they gather.  Of the UNet's working memory the C library keeps what it does not get in large blocks. */
 size_t estimate_generate(Pipeline *p, const PipelineRequest *q)
 {
-    enum { PROGRAM = 13 << 20, SCRATCH = 3 << 20, KEPT = 64 << 20, PIXEL = 8 };       /* PIXEL: levels, and the PNG being made */
+    enum { PROGRAM = 13 << 20, SCRATCH = 3 << 20, KEPT = 24 << 20, PIXEL = 8 };       /* PIXEL: levels, and the PNG being made */
     Model *m = &p->model;
     bool turns = p->once || p->most_memory, alone = p->most_memory || (turns && q->count == 1 && !q->preview_every);
     int f = vae_factor(&m->vae.config), h = q->H / f, w = q->W / f, batch = q->scale == 1 || q->apart ? 1 : 2;

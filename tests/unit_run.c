@@ -69,6 +69,14 @@ static void marks(void)
     if (large) memset(large, 1, 30 * MB);
     check_true("after release to 0, a piece larger than the old blocks", aligned(large) && aligned(small));
     check_true("which are given back for it", a.reserved < 33 * MB);
+    arena_release(&a, mark);
+    arena_trim(&a);
+    check_true("trimmed: only blocks in use are held", a.reserved < reserved / 4 && a.reserved >= mark && a.used == mark);
+    arena_release(&a, 0);
+    arena_trim(&a);
+    check_true("    none when nothing is; the peak stays", !a.reserved && !a.first && a.peak >= peak);
+    before = arena_take(&a, 100);
+    check_true("    and it serves again", before && a.used == mark);
     arena_free(&a);
 }
 
