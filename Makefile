@@ -1,6 +1,6 @@
 # make            build/tiller (float32) and build/libtiller.a
 # make f64        build/tiller64: the same source in double precision, the oracle
-# make demo       build, and draw a picture from words with the bundled model
+# make demo       build, and draw a contact sheet of the methods with the bundled model: source, result, attention
 # make test       the tests a change must pass (under five minutes);  make check: everything
 # Variables: CC, CFLAGS, BLAS=openblas|none, SAN=address,undefined, PREFIX
 CC      ?= gcc
@@ -77,7 +77,7 @@ packages:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 demo: $(BUILD)/tiller
-	$(BUILD)/tiller generate --prompt "a photo of a red car on grass" --seed 7 --output demo.png
+	@tests/demo.sh $(BUILD)/tiller demo.png
 
 test: all f64 $(UNIT) $(DOUBLE)
 	@BUILD=$(BUILD) TILLER=$(BUILD)/tiller tests/run.sh $(UNIT) $(DOUBLE) $(SCRIPTS)

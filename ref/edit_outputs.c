@@ -92,17 +92,28 @@ static bool save_maps(EditRun *w, const Image *result)
     return w->status.code == OK;
 }
 
-/* The words that the strip shows: the objects of the run; without any, the nouns are the last words.  At most 3. */
-static int shown_words(const Guided *g, int word[3])
+/* The words of the prompt that an object covers. */
+static int words_under(const Guided *g, const Object *o, int *word, int n, int most)
 {
-    int n = 0;
-    for (int o = 0; o < g->objects && n < 3; o++)
-        for (int k = 0; k < g->words.words && n < 3; k++) {
-            bool here = false;
-            for (int t = 0; t < g->object[o].tokens; t++)
-                here |= g->object[o].token[t] >= g->words.span[k][0] && g->object[o].token[t] < g->words.span[k][1];
-            if (here && has_map(g, k) && (!n || word[n - 1] != k)) word[n++] = k;
-        }
+    for (int k = 0; k < g->words.words && n < most; k++) {
+        bool here = false;
+        for (int t = 0; t < o->tokens; t++) here |= o->token[t] >= g->words.span[k][0] && o->token[t] < g->words.span[k][1];
+        if (here && has_map(g, k) && (!n || word[n - 1] != k)) word[n++] = k;
+    }
+    return n;
+}
+
+/* The words that the strip shows: the objects of the run; without any, the nouns of the prompt, else its last word.  At most 3. */
+static int shown_words(EditRun *w, int word[3])
+{
+    const Guided *g = w->guided;
+    const char *noun[3];
+    int n = 0, nouns = g->objects ? 0 : words_nouns(noun, 3, &w->arena, w->nouns, guided_prompt(&w->request), &w->status);
+    for (int o = 0; o < g->objects; o++) n = words_under(g, &g->object[o], word, n, 3);
+    for (int i = 0; i < nouns; i++) {
+        Object o;
+        if (words_find(&o, &w->arena, w->p->model.tokenizer, noun[i], guided_prompt(&w->request), NULL, false, &w->status)) n = words_under(g, &o, word, n, 3);
+    }
     for (int k = g->words.words - 1; k >= 0 && !n; k--)
         if (has_map(g, k)) word[n++] = k;
     return n;
@@ -129,7 +140,7 @@ static bool save_strip(EditRun *w, const Image *result, uint64_t seed)
 {
     Image part[5] = { { 0 }, *result };
     char path[1200], hex[65];
-    int word[3], n = shown_words(w->guided, word);
+    int word[3], n = shown_words(w, word);
     if (!source_picture(w, &part[0], seed)) return false;
     for (int i = 0; i < n && w->status.code == OK; i++) part[2 + i] = map_picture(&w->arena, result, w->guided->map[word[i]], &w->status);
     if (w->status.code != OK) return false;

@@ -67,7 +67,7 @@ code 'box empty' 2 edit --method multi -p "$scene" --box cat=0.5,0.5,0.2,1
 code 'box of three numbers' 2 edit --method multi -p "$scene" --box cat=0.5,0.5,1
 code 'mask: no such file' 3 edit --method suppress-to-impress -p "$scene" --mask cat=nothing.png
 code 'no object in the prompt' 2 edit --method multi -p 'sunset glow' --steps 2; said 'no object in the prompt' '--objects'
-code 'methods that do not compose' 2 edit --method multi,attend-and-excite -p "$scene" --steps 2; said 'methods that do not compose' 'multi and attend-and-excite'
+code 'methods that do not compose' 2 edit --method multi,attend-and-excite --refine 1 -p "$scene" --steps 2; said 'methods that do not compose' 'multi and attend-and-excite'
 code 'half a direction' 2 edit --method multi -p "$scene" --source cat; said 'half a direction' '--target'
 code 'cache without a photo' 2 edit --method self-guidance -p "$scene" --cache c
 code 'no such photo' 3 edit --method self-guidance -p "$scene" --image nothing.png
@@ -88,6 +88,10 @@ for method in attend-and-excite a-star suppress-to-impress multi; do
     quick --method $method --scale 0 -o e.png --save-latents e.st
     check "$method of scale 0" cmp -s g.st e.st
 done
+quick --method prompt-to-prompt --source-prompt 'a photo of a dog and an apple on grass' --cross-replace 0 --self-replace 0 -o e.png --save-latents e.st
+check 'prompt-to-prompt of nothing' cmp -s g.st e.st
+quick --method plug-and-play --features 0 --self-attention 0 -o e.png --save-latents e.st
+check 'plug-and-play of nothing' cmp -s g.st e.st
 for t in 1 2; do quick --method self-guidance --move cat=0.2,0 -t $t -o t$t.png --save-latents t$t.st; done
 check 'guided: the same for any number of threads' cmp -s t1.st t2.st
 check 'guided: not what generate gives' sh -c '! cmp -s g.st t1.st'
@@ -122,6 +126,15 @@ code 'plurals' 0 edit -q --method self-guidance -p 'two cats on grass' --move ca
 echo 'iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGP4zwAAAgEBADK6K5IAAAAASUVORK5CYII=' | base64 -d >half.png     # two pixels: white, black
 code 'masks' 0 edit -q --method suppress-to-impress -p "$scene" --mask cat=half.png --mask apple=half.png --steps 2 -s 1 -o b.png
 code 'a mask too few' 2 edit -q --method suppress-to-impress -p "$scene" --objects cat,apple --mask cat=g.png --steps 2 -s 1 -o b.png
+code 'words swapped' 0 edit -q --no-metadata --method prompt-to-prompt --source-prompt "$scene" -p 'a photo of a dog and an apple on grass' --blend cat,dog --steps 4 -s 3 -o w.png --save-latents w.st
+code 'a word reweighted' 0 edit -q --no-metadata --method prompt-to-prompt --source-prompt "$scene" -p "$scene" --reweight apple=3 --steps 4 -s 3 -o w.png --save-latents w2.st
+check 'and they differ' sh -c '! cmp -s w.st w2.st'
+code 'a direction of words' 0 edit --method pix2pix-zero -p 'a photo of a cat on grass' --source cat --target dog --steps 2 -s 3 -o w.png
+printf 'a photo of a cat\n\n# no sentence\n  the cat \n' >cats; printf 'a photo of a dog\nthe dog\n' >dogs
+code 'a direction of sentences' 0 edit -q --method pix2pix-zero -p 'a photo of a cat on grass' --source-sentences cats --target-sentences dogs --steps 2 -s 3 -o w.png
+: >nobody; code 'a file without sentences' 3 edit -q --method pix2pix-zero -p 'a cat' --source-sentences nobody --target-sentences dogs --steps 2 -o w.png
+code 'a direction is missing' 2 edit --method pix2pix-zero -p 'a cat' --steps 2 -o w.png; said 'a direction is missing' '--source cat --target dog'
+code 'a photo is missing' 2 edit --method null-text -p 'a cat' --steps 2 -o w.png; said 'a photo is missing' '--image'
 code 'sheet' 0 sheet strip.png s0.png -o sheet.png;  check 'sheet: picture' png sheet.png
 
 # photos: fitted, inverted, kept
@@ -137,6 +150,12 @@ check 'invert: made again' cmp -s z.st z3.st
 code 'a photo' 0 edit -q --method self-guidance --image g.png -p "$scene" --move apple=0.2,0 --steps 3 -s 1 -o p1.png --strip ps.png
 code 'a photo from its inversion' 0 edit --method self-guidance --image g.png -p "$scene" --move apple=0.2,0 --steps 10 --start inverted --cache kept -s 1 -o p2.png
 said 'a photo: kept' 'read from kept/'; said 'a photo: measured' 'dB'
+code 'pix2pix-zero of a photo' 0 edit --method pix2pix-zero --image g.png --source cat --target dog --steps 4 -s 1 -o p4.png --cache kept
+said 'pix2pix-zero of a photo: its text' 'source prompt: a photo of a cat'; said 'pix2pix-zero of a photo: measured' 'dB'
+code 'prompt-to-prompt of a photo' 0 edit --method prompt-to-prompt --image g.png --source-prompt "$scene" -p 'a photo of a dog and an apple on grass' --steps 4 --null-inner 2 -s 1 -o p5.png --cache kept
+code 'and once more' 0 edit --method prompt-to-prompt --image g.png --source-prompt "$scene" -p 'a photo of a dog and an apple on grass' --steps 4 --null-inner 2 -s 1 -o p6.png --cache kept
+said 'prompt-to-prompt: kept' 'read from kept/'; check 'prompt-to-prompt: the same from the cache' cmp -s p5.png p6.png
+code 'plug-and-play of a photo' 0 edit -q --method plug-and-play --inversion-steps 20 --image g.png --source-prompt '' -p "$scene" --steps 4 -o p7.png
 code 'a photo of another size' 0 edit --method self-guidance --image strip.png -p "$scene" --move apple=0.2,0 --steps 2 -s 1 -o p3.png
 said 'a photo of another size' 'resized to 128 x 128'
 timeout --preserve-status -s INT 2 "$tiller" invert g.png -q -p "$scene" --steps 500 -o stop.st --cache stopped 2>err
