@@ -11,7 +11,7 @@ BUILD   ?= build
 
 WARN   = -Wall -Wextra -Wshadow -Wdouble-promotion -Wstrict-prototypes -Werror
 NUMBER = -ffp-contract=off -fno-math-errno -fno-trapping-math
-ALL    = -std=c11 -D_GNU_SOURCE $(CFLAGS) $(NUMBER) $(WARN) -I. -fopenmp -MMD -MP -ffile-prefix-map=$(CURDIR)=. $(if $(SAN),-fsanitize=$(SAN))
+ALL    = -std=c11 -D_GNU_SOURCE $(CFLAGS) $(NUMBER) $(WARN) -I. -fopenmp -MMD -MP '-ffile-prefix-map=$(CURDIR)=.' $(if $(SAN),-fsanitize=$(SAN))
 LIBS   = -lm -fopenmp $(if $(SAN),-fsanitize=$(SAN))
 ifeq ($(BLAS),openblas)
 ALL   += -DTILLER_BLAS
