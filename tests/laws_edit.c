@@ -261,6 +261,17 @@ static void swaps(void)
     check_true("another number of words is refused", prompt_swaps(&other, swap, 4, &a, &b) == 0 && other.status.code == E_OPTION);
 }
 
+/* A reversed sentence: only one word can be matched, and the ties say that it is the first of the target. */
+static void alignment(void)
+{
+    static const int x[] = { 90, 5, 6, 7, 8, 91 }, y[] = { 90, 8, 7, 6, 5, 91 }, want[] = { 0, 4, -1, -1, -1, 5, 6, 7 };
+    int mapper[8], wrong = 0;
+    Tensor own = filled(SHAPE(8));
+    prompt_refine(&run, mapper, own, x, 6, y, 6);
+    for (int i = 0; i < 8; i++) wrong += mapper[i] != want[i] || own.x[i] != (want[i] < 0);
+    check_true("ties of an alignment", !wrong);
+}
+
 /* Output blocks 4 .. 11 of Stable Diffusion 1.x. */
 static void sites(void)
 {
@@ -343,6 +354,7 @@ int main(void)
     null_texts();
     windows();
     swaps();
+    alignment();
     sites();
     blends();
     inversion_times();
