@@ -28,7 +28,8 @@ OBJ64  = $(SOURCE:%.c=$(BUILD)/f64/%.o)
 
 UNIT   = $(patsubst tests/%.c,$(BUILD)/f32/tests/%,$(wildcard tests/unit_*.c tests/kernels*.c tests/laws*.c tests/hostile*.c))
 DOUBLE = $(patsubst tests/%.c,$(BUILD)/f64/tests/%,$(wildcard tests/gradcheck*.c tests/laws*.c))
-SCRIPTS ?= tests/house.sh tests/golden.sh $(wildcard tests/program*.sh)
+SCRIPTS ?= tests/house.sh tests/golden.sh tests/lessons.sh $(wildcard tests/program*.sh)
+EXAMPLES = $(BUILD)/f32/docs/examples/half_run
 
 all: $(BUILD)/tiller
 f64: $(BUILD)/tiller64
@@ -65,6 +66,9 @@ $(foreach f,$(FASTS),$(foreach i,$(FAST),$(eval $(call fast,$(f),$(i)))))
 $(BUILD)/f32/tests/%: tests/%.c $(BUILD)/libtiller.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL) -o $@ $< $(BUILD)/libtiller.a $(LIBS)
+$(BUILD)/f32/docs/%: docs/%.c $(BUILD)/libtiller.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL) -o $@ $< $(BUILD)/libtiller.a $(LIBS)
 $(BUILD)/f64/tests/%: tests/%.c $(BUILD)/libtiller64.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL) -DTILLER_F64 -o $@ $< $(BUILD)/libtiller64.a $(LIBS)
@@ -79,7 +83,7 @@ packages:
 demo: $(BUILD)/tiller
 	@tests/demo.sh $(BUILD)/tiller demo.png
 
-test: all f64 $(UNIT) $(DOUBLE)
+test: all f64 $(UNIT) $(DOUBLE) $(EXAMPLES)
 	@BUILD=$(BUILD) TILLER=$(BUILD)/tiller tests/run.sh $(UNIT) $(DOUBLE) $(SCRIPTS)
 
 # Everything: the tests, again under the address and undefined-behaviour sanitizers, again without BLAS, then fuzzing where
