@@ -49,12 +49,22 @@ static void merge_branch(Engine *e, const Method *owner[LANES], const Method *m,
     if (!l->b.see_from) l->b.see_from = b->see_from;
 }
 
+/* Equal in what they show, whoever built them. */
+static bool same_branch(const Branch *a, const Branch *b)
+{
+    return !strcmp(a->name, b->name) && a->context.x == b->context.x && a->context_at == b->context_at && a->mix == b->mix &&
+           a->mix_dir == b->mix_dir && !memcmp(a->par, b->par, sizeof a->par) && a->watch == b->watch && !a->writes && !b->writes;
+}
+
 static bool same_references(const Method *a, const Method *b)
 {
-    if (a->references != b->references) return false;
-    for (int i = 0; i < a->references; i++)
-        if (memcmp(&a->reference[i], &b->reference[i], sizeof a->reference[i])) return false;
-    return true;
+    bool same = a->references == b->references;
+    for (int i = 0; i < a->references && same; i++) {
+        const Reference *p = &a->reference[i], *q = &b->reference[i];
+        same = p->kind == q->kind && p->start.x == q->start.x && p->stored == q->stored && p->noise == q->noise && p->branches == q->branches;
+        for (int k = 0; k < p->branches && same; k++) same = same_branch(&p->branch[k], &q->branch[k]);
+    }
+    return same;
 }
 
 static void add_references(Engine *e, const Method *m)
@@ -71,10 +81,30 @@ static void add_references(Engine *e, const Method *m)
     }
 }
 
+/* Where the gradient by a leaf may go: h and a text into themselves, x0 into itself, z anywhere but there. */
+static bool leads(Leaf leaf, Into into)
+{
+    if (leaf == BY_Z) return into != TO_H && into != TO_CONTEXT;
+    return into == (leaf == BY_X0 ? TO_X0 : leaf == BY_H ? TO_H : TO_CONTEXT);
+}
+
+static void check_rule(Engine *e, const Method *m, const Rule *u)
+{
+    if (!leads(u->leaf, u->into)) run_fail(e->r, E_OPTION, "method %s: a rule's gradient cannot go where it says", m->name);
+    if (u->leaf == BY_CONTEXT && (!u->branch || !lane_named(e, u->branch)))
+        run_fail(e->r, E_OPTION, "method %s: no branch is called %s", m->name, u->branch ? u->branch : "(none)");
+    for (int k = 0; k < u->energies; k++) {
+        const char *branch = u->energy[k].branch;
+        if (branch && *branch && !lane_named(e, branch))
+            run_fail(e->r, E_OPTION, "method %s: %s looks at %s, and no branch is called so", m->name, u->energy[k].name, branch);
+    }
+}
+
 static void add_rules(Engine *e, const Method *m)
 {
     for (int i = 0; i < m->rules; i++) {
         const Rule *u = &m->rule[i];
+        check_rule(e, m, u);
         for (int k = 0; k < e->rules && u->inner > 1; k++)
             if (e->rule[k].rule->inner > 1 && e->rule[k].rule->leaf == u->leaf && strcmp(e->rule[k].method, m->name))
                 run_fail(e->r, E_OPTION, "methods %s and %s cannot run together: both iterate on the same leaf", e->rule[k].method, m->name);
@@ -106,6 +136,7 @@ bool engine_compose(Engine *e, const Guidance *methods)
         if (m->carries) {
             const Lane *l = lane_named(e, m->carries);
             if (l) e->carries = (int)(l - e->lane);
+            else run_fail(e->r, E_OPTION, "method %s: no branch is called %s", m->name, m->carries);
         }
     }
     for (int i = 0; i < e->lanes; i++) e->own_z |= e->lane[i].b.own_z;

@@ -160,6 +160,17 @@ static void lockstep(void)
     w.method.references = 1;
     Tensor guided = sampled(&w, &w.method, 1);
     check_true("a lockstep reference costs two forwards more", w.forwards[0] == 4 && w.forwards[5] == 4 && w.backwards[0] == 1);
+    Branch again[2] = { w.beside[0], w.beside[1] };
+    Reference equal_one = w.reference;
+    equal_one.branch = again;
+    Method two[2] = { w.method, w.method };
+    two[1].reference = &equal_one;
+    sampled(&w, two, 2);
+    check_true("equal references of two methods are one", run_ok(&w.s.run) && w.forwards[0] == 4 && w.backwards[0] == 2);
+    again[1].context = w.s.text[2];
+    sampled(&w, two, 2);
+    check_true("different references are refused", w.s.run.status.code == E_OPTION);
+    w.s.run.status = (Status){0};
     w.method.references = 0;
     w.energy.reference = -1;
     check_true("a reference that is only looked at does not change the result", same(guided, sampled(&w, &w.method, 1)));
@@ -183,7 +194,8 @@ static void same_bits(void)
 static void refused(const char *what, Method *m, int n, Run1 *w)
 {
     sampled(w, m, n);
-    check_true(what, w->s.run.status.code == E_OPTION && strstr(w->s.run.status.text, "b") && strstr(w->s.run.status.text, "a"));
+    check_true(what, w->s.run.status.code == E_OPTION && strstr(w->s.run.status.text, " a") &&
+               (n == 1 || strstr(w->s.run.status.text, " b ")));
     w->s.run.status = (Status){0};
 }
 
@@ -211,6 +223,15 @@ static void composes(void)
     rule.inner = w.rule.inner = 4;
     rule.into = w.rule.into = TO_Z;
     refused("two inner iterations on one leaf are refused", two, 2, &w);
+    rule.inner = w.rule.inner = 1;
+    w.rule.leaf = BY_X0;
+    refused("a gradient by x0 does not go to z", two, 1, &w);
+    w.rule.leaf = BY_Z;
+    w.energy.branch = "both";
+    refused("an energy of a branch that is not there is refused", two, 1, &w);
+    w.energy.branch = NULL;
+    two[0].carries = "both";
+    refused("a carrying branch that is not there is refused", two, 1, &w);
     scene_close(&w.s);
 }
 
