@@ -43,7 +43,7 @@ for i in 0 1 2 3 14; do
     grep "^| $i | [0-9]* | 0\.[0-9]* |" $own | tr -d '|' >"$work/row"
     cat "$work/v0" "$work/v10" "$work/v30" | awk -v i=$i '$1 == i { print $2, $3 }' | tr '\n' ' ' >"$work/now"
     check "the table's row $i" sh -c "paste -d' ' $work/row $work/now | awk '
-        function off(a, b) { return (a > b ? a - b : b - a) > 0.00025 + 0.002 * b }
+        function off(a, b) { return (a > b ? a - b : b - a) > 0.00011 }
         NF != 13 || off(\$3, \$8) || off(\$4, \$10) || off(\$5, \$11) || off(\$6, \$12) || off(\$7, \$13) { print; bad = 1 } END { exit bad || NR != 1 }'"
 done
 echo "passed $good failed $bad"
