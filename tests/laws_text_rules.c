@@ -1,4 +1,4 @@
-/* laws_guidance.c -- what must hold of a guided run whatever the network is: rules that move a text.  Released memory
+/* laws_text_rules.c -- what must hold of a guided run whatever the network is: rules that move a text.  Released memory
  * is poisoned, so a prediction that outlives its step shows as NaN. */
 #include "guidance/methods.h"
 #include "tests/tiny_nets.h"
