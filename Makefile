@@ -93,6 +93,12 @@ check: test
 	$(MAKE) BUILD=$(BUILD)/own BLAS=none SCRIPTS=tests/golden.sh test
 	@if command -v clang >/dev/null; then $(MAKE) fuzz; else echo 'fuzz: skipped, clang is not installed'; fi
 
+# Every method on the bundled model, scored by its detector (docs/guidance-bench.md); LIST=choose: the prompts for choosing numbers on.
+LIST    ?= report
+PROMPTS ?= 32
+bench-guidance: $(BUILD)/f32/tests/bench_guidance
+	@for s in move larger smaller swap two; do $< $$s $(PROMPTS) $(LIST) || exit 1; done
+
 # Our time against PyTorch's (pip install torch diffusers); without them, ours alone.
 bench: $(BUILD)/f32/tests/bench_unet $(BUILD)/f32/tests/bench_ops
 	@if python3 -c 'import torch, diffusers' 2>/dev/null; then python3 tests/bench.py; \
@@ -112,5 +118,5 @@ fuzz: $(FUZZ)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all f64 demo test check bench fuzz clean packages
+.PHONY: all f64 demo test check bench bench-guidance fuzz clean packages
 .DELETE_ON_ERROR:
