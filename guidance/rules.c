@@ -233,7 +233,7 @@ static void clear_adjoints(View *v)
 typedef struct { Tensor m, v; int steps; } Moments;
 
 /* g becomes the shift: gain g, or Adam's direction times the gain. */
-static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Moments *adam)
+static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Moments *moments)
 {
     Run *r = e->r;
     const Rule *rule = u->rule;
@@ -256,16 +256,8 @@ static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Mo
         }
     }
     double gain = rule->gain(c, r, g, delta, each, rule->par, u->state) * strength;
-    if (adam) {
-        adam->steps++;
-        double c1 = 1 - pow(0.9, adam->steps), c2 = 1 - pow(0.999, adam->steps);
-        for (size_t i = 0; i < tensor_count(g) && run_ok(r); i++) {
-            acc x = (acc)g.x[i];
-            adam->m.x[i] = (real)(0.9 * (acc)adam->m.x[i] + 0.1 * x);
-            adam->v.x[i] = (real)(0.999 * (acc)adam->v.x[i] + 0.001 * x * x);
-            g.x[i] = (real)(gain * ((acc)adam->m.x[i] / c1) / (sqrt((acc)adam->v.x[i] / c2) + 1e-8));
-        }
-    } else if (gain != 0 || !each.x) scale(r, g, (real)gain, g, 0);
+    if (moments) adam(r, g, moments->m, moments->v, g, gain, ++moments->steps);
+    else if (gain != 0 || !each.x) scale(r, g, (real)gain, g, 0);
     else {
         multiply(r, g, g, each);
         if (strength != 1) scale(r, g, (real)strength, g, 0);
@@ -295,15 +287,15 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
 {
     Run *r = e->r;
     Gradient out = {0};
-    Moments adam[LANES] = {0};
+    Moments moments[LANES] = {0};
     for (int k = 0; k < e->lanes; k++) {
         if (!moves(e, u, k) || leaf_of(e, u, k) != k) continue;
         Shape s = leaf_shape(e, u, &e->lane[k]);
         out.g[k] = tensor_in(r, r->step, s);
         if (!u->rule->adam) continue;
-        adam[k] = (Moments){ tensor_in(r, r->step, s), tensor_in(r, r->step, s), 0 };
-        tensor_zero(adam[k].m);
-        tensor_zero(adam[k].v);
+        moments[k] = (Moments){ tensor_in(r, r->step, s), tensor_in(r, r->step, s), 0 };
+        tensor_zero(moments[k].m);
+        tensor_zero(moments[k].v);
     }
     int most = u->rule->inner > 1 ? u->rule->inner : 1;
     if (u->rule->leaf == BY_CONTEXT) look(e, u, c, true);   /* once, before the memory of the iterations */
@@ -320,7 +312,7 @@ static void iterate(Engine *e, const RuleAt *u, Clock *c)
         pull(e, u, c, &out);
         for (int k = 0; k < e->lanes && run_ok(r); k++) {
             if (!moves(e, u, k) || leaf_of(e, u, k) != k) continue;
-            shape_shift(e, u, c, out.g[k], u->rule->adam ? &adam[k] : NULL);
+            shape_shift(e, u, c, out.g[k], u->rule->adam ? &moments[k] : NULL);
             move_leaf(e, u, k, out.g[k]);
         }
         for (int k = 0; k < e->lanes; k++)

@@ -138,6 +138,21 @@ void add_channels_back(Run *r, Tensor dbias, Tensor dy)
     }
 }
 
+void adam(Run *r, Tensor d, Tensor m, Tensor v, Tensor g, double rate, int k)
+{
+    if (!fits(r, "adam", d, g) || !fits(r, "adam", m, g) || !fits(r, "adam", v, g) || !run_ok(r)) return;
+    const acc b1 = 0.9, b2 = 0.999, eps = 1e-8;
+    acc size = rate / (1 - pow(b1, (acc)k)), root = sqrt(1 - pow(b2, (acc)k));
+    size_t n = tensor_count(g);
+    #pragma omp parallel for num_threads(r->threads) if (tasks(n) > 1)
+    for (size_t i = 0; i < n; i++) {
+        acc x = (acc)g.x[i];
+        m.x[i] = (real)((acc)m.x[i] + (1 - b1) * (x - (acc)m.x[i]));
+        v.x[i] = (real)(b2 * (acc)v.x[i] + (1 - b2) * x * x);
+        d.x[i] = (real)(size * (acc)m.x[i] / (sqrt((acc)v.x[i]) / root + eps));
+    }
+}
+
 acc dot(Run *r, Tensor x, Tensor y)
 {
     if (!fits(r, "dot", x, y)) return 0;

@@ -19,6 +19,9 @@ void multiply(Run *r, Tensor y, Tensor x, Tensor z);                     /* y = 
 /* y[N,...,C] += bias[N,C] of its image; back: dbias[N,C] += sum of dy over the places */
 void add_channels(Run *r, Tensor y, Tensor bias);
 void add_channels_back(Run *r, Tensor dbias, Tensor dy);
+/* Adam's step k = 1, 2, ... (Kingma, Ba 2015), in the order of PyTorch's operations; betas 0.9, 0.999, eps 1e-8; d may be g:
+ *   m += (1 - b1)(g - m)     v = b2 v + (1 - b2) g g     d = rate / (1 - b1^k) m / (sqrt(v) / sqrt(1 - b2^k) + eps) */
+void adam(Run *r, Tensor d, Tensor m, Tensor v, Tensor g, double rate, int k);
 acc  dot(Run *r, Tensor x, Tensor y);                                    /* sum x y, fixed order */
 size_t count_nonfinite(Tensor x);
 #endif
