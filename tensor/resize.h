@@ -1,10 +1,29 @@
-/* resize.h -- bilinear resizing of [C,h,w] planes with half-pixel centres and antialiasing (the support of the triangle
- * grows with the reduction factor, weights sum to one), as torch's interpolate(mode="bilinear", antialias=True);
- * enlarging is plain bilinear.  Linear, so its backward is the transpose. */
+/* resize.h -- changing the size of maps of real numbers: half-pixel centres, corners not aligned, as torch's interpolate.
+ *
+ *     y[i] = sum_k w((k + 1/2 - c) / f) x[k],   c = (i + 1/2) / s        along each direction; s: the scale factor
+ *     bilinear   w(d) = 1 - |d|                                                    for |d| < 1
+ *     bicubic    w(d) = (a + 2)|d|^3 - (a + 3)|d|^2 + 1                            for |d| < 1
+ *                       a|d|^3 - 5a|d|^2 + 8a|d| - 4a                              for |d| < 2
+ *
+ * Plain: f = 1, places beyond the edge count as the edge, a = -3/4.  Antialias: f = max(1, 1 / s), so that the support grows
+ * with the reduction, places beyond the edge are left out, weights are divided by their sum, a = -1/2.
+ * Linear, so the backward is the transpose; it is written. */
 #ifndef TENSOR_RESIZE_H
 #define TENSOR_RESIZE_H
 #include "tensor/run.h"
 
-void resize_bilinear     (Run *r, Tensor y, Tensor x);    /* y[C,H,W] from x[C,h,w] */
-void resize_bilinear_back(Run *r, Tensor dx, Tensor dy);  /* written */
+typedef enum { RESIZE_BILINEAR, RESIZE_BICUBIC } ResizeKernel;
+typedef struct {
+    ResizeKernel kernel;
+    bool antialias;
+    double sy, sx;                                        /* scale factors; 0: size out / size in */
+} Resize;
+
+void resize     (Run *r, Tensor y, Tensor x, Resize how); /* y[N,C,H,W] from x[N,C,h,w] */
+void resize_back(Run *r, Tensor dx, Tensor dy, Resize how);
+void resize_maps     (Run *r, Tensor y, Tensor x, Resize how);       /* y[N,H,W,C] from x[N,h,w,C] */
+void resize_maps_back(Run *r, Tensor dx, Tensor dy, Resize how);
+
+void resize_bilinear     (Run *r, Tensor y, Tensor x);    /* with antialias, y[C,H,W] from x[C,h,w] */
+void resize_bilinear_back(Run *r, Tensor dx, Tensor dy);
 #endif
