@@ -220,4 +220,28 @@ double schedule_alpha_bar(const Schedule *s, int t)
     return t < 0 ? s->final_alpha_bar : t < s->config.train_steps ? s->alpha_bar[t] : (double)NAN;
 }
 
-int schedule_previous(const Schedule *s, int t) { return t - s->config.train_steps / s->n; }
+int schedule_previous(const Schedule *s, int t)
+{
+    if (!s->by_list) return t - s->config.train_steps / s->n;
+    int lo = 0, hi = s->n;                                /* the first entry below t */
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (s->t[mid] < t) hi = mid;
+        else lo = mid + 1;
+    }
+    return lo < s->n ? s->t[lo] : -1;
+}
+
+bool schedule_respace(Schedule *s, const int *kept, int n, Arena *a, Status *status)
+{
+    if (status->code != OK) return false;
+    s->t = arena_take(a, (size_t)n * sizeof *s->t);
+    if (!s->t) {
+        status_fail(status, E_MEMORY, "out of memory: a list of %d times", n);
+        return false;
+    }
+    for (int k = 0; k < n; k++) s->t[k] = kept[n - 1 - k];
+    s->n = n;
+    s->by_list = true;
+    return true;
+}

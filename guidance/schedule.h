@@ -11,7 +11,8 @@
  *     trailing       t_k = round(T - k T/N) - 1                 halves to even
  *     linspace       t_k = round((N-1-k) (T-1)/(N-1))
  *
- * The level before t is always t - floor(T/N), not the next entry of the list (they differ for linspace). */
+ * The level before t is always t - floor(T/N), not the next entry of the list (they differ for linspace), except after
+ * schedule_respace. */
 #ifndef GUIDANCE_SCHEDULE_H
 #define GUIDANCE_SCHEDULE_H
 #include "tensor/json.h"
@@ -47,11 +48,14 @@ typedef struct {
     double final_alpha_bar;                               /* "before step 0": set_alpha_to_one ? 1 : alpha_bar[0] */
     int n;                                                /* sampling steps */
     int *t;                                               /* [n], descending */
+    bool by_list;                                         /* the level before an entry of t is that of the next entry, not floor(T/N) below */
 } Schedule;
 
 /* E_OPTION for a number of steps that cannot be: N < 1, N > T, a first t >= T, or (noise prediction with zero
  * terminal SNR) a list that asks for x0 where alpha-bar is 0. */
 bool   schedule_make(Schedule *s, const ScheduleConfig *c, AlphaKind alphas, int steps, Arena *a, Status *status);
 double schedule_alpha_bar(const Schedule *s, int t);      /* t < 0: final_alpha_bar; t >= T: NaN */
-int    schedule_previous(const Schedule *s, int t);       /* t - floor(T/N) */
+int    schedule_previous(const Schedule *s, int t);       /* t - floor(T/N); by_list: the next lower time of the list, -1 past its end */
+/* Another list of times, kept[n] ascending, below T: the level before is then by list. */
+bool   schedule_respace(Schedule *s, const int *kept, int n, Arena *a, Status *status);
 #endif

@@ -49,6 +49,7 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "guid-taps",           conform_taps,         FLOAT_WAVES },
     { "inversion",           conform_inversion,    0 },
     { "manifest",            conform_manifest,     0 },
+    { "pix-respacing",       conform_respacing,    0 },
     { "rng-torch-diffusers", conform_diffusers,    0 },
     { "rng-torch-other",     conform_other,        0 },
     { "rng-torch-philox",    conform_philox,       0 },
