@@ -2,10 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 #include "nn/names.h"
-#include "nn/param.h"
+#include "nn/param_parts.h"
 #include "tensor/conv.h"
-
-enum { BATCH = 1 << 16 };                                 /* numbers of a convolution that are permuted at a time, at least one row */
 
 Param param_none(void)                { return (Param){ .rank = -1 }; }
 Param param_vector(int n)             { return (Param){ .rank = 1, .size = { n } }; }
@@ -13,6 +11,14 @@ Param param_matrix(int out, int in)   { return (Param){ .rank = 2, .size = { out
 Param param_conv(int out, int in, int kh, int kw)
 {
     return (Param){ .layout = CONV, .rank = 4, .size = { out, in, kh, kw } };
+}
+
+Param param_part(Param p, int part, int parts, int block)
+{
+    p.part = part;
+    p.parts = parts;
+    p.block = block;
+    return p;
 }
 
 bool param_there(const Param *p) { return p->rank >= 0; }
@@ -53,7 +59,7 @@ void walk_param(Walk *w, Param *p, const char *leaf)
     w->visit(w, p, name);
 }
 
-static void walk_with(WalkModel *walk, void *model, void visit(Walk *w, Param *p, const char *name), void *self)
+void params_each(WalkModel *walk, void *model, void visit(Walk *w, Param *p, const char *name), void *self)
 {
     Walk w = { .visit = visit, .self = self };
     walk(model, &w);
@@ -70,14 +76,14 @@ static void count_visit(Walk *w, Param *p, const char *name)
     c->numbers += shape_count(param_shape(p));
     c->bytes += slab_bytes(value_shape(p));
     c->gradients += slab_bytes(param_shape(p));
-    c->tensors++;
-    if (c->name && !strcmp(c->name, name)) c->found = p;
+    c->tensors += !p->part;
+    if (c->name && !p->part && !strcmp(c->name, name)) c->found = p;
 }
 
 size_t params_count(WalkModel *walk, void *model, int *tensors)
 {
     Count c = { .numbers = 0 };
-    walk_with(walk, model, count_visit, &c);
+    params_each(walk, model, count_visit, &c);
     if (tensors) *tensors = c.tensors;
     return c.numbers;
 }
@@ -85,14 +91,14 @@ size_t params_count(WalkModel *walk, void *model, int *tensors)
 size_t params_bytes(WalkModel *walk, void *model)
 {
     Count c = { .numbers = 0 };
-    walk_with(walk, model, count_visit, &c);
+    params_each(walk, model, count_visit, &c);
     return c.bytes;
 }
 
 Param *params_find(WalkModel *walk, void *model, const char *name)
 {
     Count c = { .name = name };
-    walk_with(walk, model, count_visit, &c);
+    params_each(walk, model, count_visit, &c);
     return c.found;
 }
 
@@ -124,9 +130,9 @@ bool params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s)
 {
     char *at;
     Count c = { .numbers = 0 };
-    walk_with(walk, model, count_visit, &c);
+    params_each(walk, model, count_visit, &c);
     if (!slab(c.gradients, a, &at, "gradients", s)) return false;
-    walk_with(walk, model, gradient_visit, &at);
+    params_each(walk, model, gradient_visit, &at);
     return true;
 }
 
@@ -172,10 +178,10 @@ static void batch_visit(Walk *w, Param *p, const char *name)                 /* 
     if (row > *most) *most = row;
 }
 
-static real *batch_for(WalkModel *walk, void *model, Arena *scratch, Status *s)
+real *params_batch(WalkModel *walk, void *model, Arena *scratch, Status *s)
 {
-    size_t most = BATCH;
-    walk_with(walk, model, batch_visit, &most);
+    size_t most = PARAM_BATCH;
+    params_each(walk, model, batch_visit, &most);
     real *batch = arena_take(scratch, most * sizeof *batch);
     if (!batch) status_fail(s, E_MEMORY, "no memory to convert %zu weights at a time", most);
     return batch;
@@ -188,6 +194,15 @@ static void random_kernels(real *to, const Param *p, int first, int count, uint6
 {
     uint64_t I = (uint64_t)p->size[1], from = (uint64_t)first * I * 9, n = (uint64_t)count * I * 9;
     for (uint64_t i = 0; i < n; i++) to[i] = (real)(mean + spread * bell(key, from + i));
+}
+
+/* The rows that are p's of a tensor whose numbers are drawn in the file's order. */
+static void random_part(const Param *p, uint64_t key, float mean, float spread)
+{
+    uint64_t rows = (uint64_t)p->block, row = tensor_count(p->v) / (uint64_t)p->size[0], n = rows * row, blocks = (uint64_t)p->size[0] / rows;
+    for (uint64_t b = 0; b < blocks; b++)
+        for (uint64_t i = 0; i < n; i++)
+            p->v.x[b * n + i] = (real)(mean + spread * bell(key, (b * (uint64_t)p->parts + (uint64_t)p->part) * n + i));
 }
 
 static void random_visit(Walk *w, Param *p, const char *name)
@@ -203,7 +218,8 @@ static void random_visit(Walk *w, Param *p, const char *name)
         random_kernels(f->batch, p, o, WINOGRAD_ROWS, key, mean, spread);
         winograd_rows(p->v, f->batch, o, WINOGRAD_ROWS);
     }
-    if (p->layout == WINOGRAD) return;
+    if (p->parts > 1) random_part(p, key, mean, spread);
+    if (p->layout == WINOGRAD || p->parts > 1) return;
     real *x = p->v.x;
     bool conv = p->layout == CONV;
     uint64_t I = conv ? (uint64_t)p->size[1] : tensor_count(p->v), K = conv ? (uint64_t)p->size[2] * (uint64_t)p->size[3] : 1;
@@ -217,16 +233,16 @@ bool params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t see
 {
     Fill f = { .seed = seed };
     Arena scratch = {0};
-    f.batch = batch_for(walk, model, &scratch, s);
+    f.batch = params_batch(walk, model, &scratch, s);
     bool ok = f.batch && slab(params_bytes(walk, model), weights, &f.at, "weights", s);
-    if (ok) walk_with(walk, model, random_visit, &f);
+    if (ok) params_each(walk, model, random_visit, &f);
     arena_free(&scratch);
     return ok;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
-static bool permuted(const Param *p) { return p->layout != AS_STORED && p->size[2] * p->size[3] > 1; }
+bool param_permuted(const Param *p) { return p->layout != AS_STORED && p->size[2] * p->size[3] > 1; }
 
 /* Rows [I,kh,kw] of a file <-> rows [kh,kw,I] in memory. */
 static void rows_to_memory(real *to, const real *from, size_t rows, const Param *p)
@@ -235,20 +251,6 @@ static void rows_to_memory(real *to, const real *from, size_t rows, const Param 
     for (size_t o = 0; o < rows; o++, to += I * K, from += I * K)
         for (size_t k = 0; k < K; k++)
             for (size_t i = 0; i < I; i++) to[k * I + i] = from[i * K + k];
-}
-
-static void rows_to_file(real *to, const real *from, size_t rows, const Param *p)
-{
-    size_t I = (size_t)p->size[1], K = (size_t)p->size[2] * (size_t)p->size[3];
-    for (size_t o = 0; o < rows; o++, to += I * K, from += I * K)
-        for (size_t i = 0; i < I; i++)
-            for (size_t k = 0; k < K; k++) to[i * K + k] = from[k * I + i];
-}
-
-void param_to_file_order(real *to, Tensor t, const Param *p)
-{
-    if (permuted(p)) rows_to_file(to, t.x, (size_t)p->size[0], p);
-    else memcpy(to, t.x, tensor_count(t) * sizeof *to);
 }
 
 typedef struct { char text[170]; size_t length; int count, named; } List;    /* the first few, and how many there are */
@@ -293,17 +295,25 @@ static const SafeEntry *look_up(const Load *l, const char *name, const Safetenso
     return e || !names_other(name, other, sizeof other) ? e : weights_find(l->w, other, in);
 }
 
-static int without_ones(const int *size, int rank)        /* [C,C,1,1] and [C,C] are one shape */
+static int without_ones(const uint64_t *size, int rank)   /* [C,C,1,1] and [C,C] are one shape */
 {
     while (rank > 0 && size[rank - 1] == 1) rank--;
     return rank;
 }
 
+static void file_size(const Param *p, uint64_t size[4])
+{
+    for (int i = 0; i < 4; i++) size[i] = i < p->rank ? (uint64_t)p->size[i] : 1;
+    if (p->parts > 1) size[0] *= (uint64_t)p->parts;
+}
+
 static bool fits(const Param *p, const SafeEntry *e)
 {
-    int n = without_ones(p->size, p->rank);
+    uint64_t size[4];
+    file_size(p, size);
+    int n = without_ones(size, p->rank);
     for (int i = 0; i < e->rank; i++)
-        if (e->size[i] != (i < n ? (uint64_t)p->size[i] : 1)) return false;
+        if (e->size[i] != (i < n ? size[i] : 1)) return false;
     return e->rank >= n;
 }
 
@@ -320,19 +330,28 @@ static void check_visit(Walk *w, Param *p, const char *name)
     const Safetensors *in = NULL;
     const SafeEntry *e = look_up(l, name, &in);
     if (!e) {
-        list_add(&l->missing, "%s", name);
+        if (!p->part) list_add(&l->missing, "%s", name);
         return;
     }
     size_t first = 0;
     for (const Safetensors *f = l->w->file; f != in; f++) first += (size_t)f->entries;
     l->used[first + (size_t)(e - in->entry)] = true;
-    uint64_t size[4] = { 0 };
+    uint64_t size[4];
     char wanted[80], found[80];
-    for (int i = 0; i < p->rank; i++) size[i] = (uint64_t)p->size[i];
+    file_size(p, size);
     sizes_text(wanted, size, p->rank);
     sizes_text(found, e->size, e->rank);
+    if (p->part) return;
     if (!fits(p, e)) list_add(&l->misfit, "%s is [%s], not [%s]", name, found, wanted);
     else if (e->type > T_BF16) list_add(&l->misfit, "%s is of type %s", name, dtype_name(e->type));
+}
+
+static bool read_part(const Safetensors *in, const SafeEntry *e, const Param *p, real *to, Status *s)
+{
+    uint64_t n = (uint64_t)p->block * (e->count / e->size[0]);
+    for (int b = 0; b < p->size[0] / p->block; b++, to += n)
+        if (!safetensors_read_part(in, e, (uint64_t)(b * p->parts + p->part) * n, n, to, s)) return false;
+    return true;
 }
 
 static void read_visit(Walk *w, Param *p, const char *name)
@@ -343,13 +362,15 @@ static void read_visit(Walk *w, Param *p, const char *name)
     Tensor t = from_slab(&l->at, value_shape(p));
     if (l->status->code != OK) return;
     uint64_t row = e->rank ? e->count / e->size[0] : 1;
-    if (p->layout == WINOGRAD)
+    if (p->parts > 1) {
+        if (!read_part(in, e, p, t.x, l->status)) return;
+    } else if (p->layout == WINOGRAD)
         for (int o = 0; o < p->size[0]; o += WINOGRAD_ROWS) {
             if (!safetensors_read_part(in, e, (uint64_t)o * row, WINOGRAD_ROWS * row, l->batch, l->status)) return;
             winograd_rows(t, l->batch, o, WINOGRAD_ROWS);
         }
-    else if (permuted(p)) {
-        uint64_t rows = row < BATCH ? BATCH / row : 1;
+    else if (param_permuted(p)) {
+        uint64_t rows = row < PARAM_BATCH ? PARAM_BATCH / row : 1;
         for (uint64_t o = 0; o < e->size[0]; o += rows) {
             if (rows > e->size[0] - o) rows = e->size[0] - o;
             if (!safetensors_read_part(in, e, o * row, rows * row, l->batch, l->status)) return;
@@ -388,7 +409,7 @@ static void report_misfits(const Load *l)
                 missing, *missing && *misfit ? "; " : "", misfit);
 }
 
-void params_forget(WalkModel *walk, void *model) { walk_with(walk, model, forget_visit, NULL); }
+void params_forget(WalkModel *walk, void *model) { params_each(walk, model, forget_visit, NULL); }
 
 static bool check(Load *l, WalkModel *walk, void *model, LoadReport *report)
 {
@@ -400,7 +421,7 @@ static bool check(Load *l, WalkModel *walk, void *model, LoadReport *report)
     if (!l->used) status_fail(l->status, E_MEMORY, "no memory to look through %zu weights", tensors);
     else {
         memset(l->used, 0, tensors);
-        walk_with(walk, model, check_visit, l);
+        params_each(walk, model, check_visit, l);
         if (l->missing.count || l->misfit.count) report_misfits(l);
         else if (report) report_surplus(l, report);
     }
@@ -419,8 +440,8 @@ bool params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadR
 {
     Load l = { .w = w, .status = s };
     size_t mark = weights->used;
-    if (check(&l, walk, model, report)) l.batch = batch_for(walk, model, &l.scratch, s);
-    if (l.batch && slab(params_bytes(walk, model), weights, &l.at, "weights", s)) walk_with(walk, model, read_visit, &l);
+    if (check(&l, walk, model, report)) l.batch = params_batch(walk, model, &l.scratch, s);
+    if (l.batch && slab(params_bytes(walk, model), weights, &l.at, "weights", s)) params_each(walk, model, read_visit, &l);
     if (s->code != OK) {
         params_forget(walk, model);
         arena_release(weights, mark);
@@ -428,54 +449,4 @@ bool params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadR
     }
     arena_free(&l.scratch);
     return s->code == OK;
-}
-
-/* ---- saving -------------------------------------------------------------------------------------------- */
-
-typedef struct { SafeOut *out; int n; Dtype type; Arena *scratch; Status *status; } Save;
-
-static void describe_visit(Walk *w, Param *p, const char *name)
-{
-    Save *v = w->self;
-    size_t n = strlen(name) + 1;
-    char *copy = arena_take(v->scratch, n);
-    if (!copy) status_fail(v->status, E_MEMORY, "no memory to save weights");
-    else if (!p->v.x) status_fail(v->status, E_OPTION, "%s has no value to save", name);
-    else if (p->layout == WINOGRAD) status_fail(v->status, E_OPTION, "%s is held as transformed kernels, which cannot be saved: load it unplanned", name);
-    if (v->status->code != OK) return;
-    SafeOut *o = &v->out[v->n++];
-    *o = (SafeOut){ .name = memcpy(copy, name, n), .type = v->type, .rank = p->rank, .from = p, .is_real = true };
-    memcpy(o->size, p->size, (size_t)p->rank * sizeof *p->size);
-}
-
-static bool put_param(SafeWriter *w, const Param *p, real *batch, Status *s)
-{
-    if (!permuted(p)) return safetensors_put(w, p->v.x, tensor_count(p->v), s);
-    size_t O = (size_t)p->size[0], row = tensor_count(p->v) / O, rows = row < BATCH ? BATCH / row : 1;
-    for (size_t o = 0; o < O; o += rows) {
-        if (rows > O - o) rows = O - o;
-        rows_to_file(batch, p->v.x + o * row, rows, p);
-        if (!safetensors_put(w, batch, rows * row, s)) return false;
-    }
-    return true;
-}
-
-bool params_save(WalkModel *walk, void *model, const char *path, Dtype type, Arena *scratch, Status *s)
-{
-    static const char *const meta[] = { "format", "pt" };                    /* without it other programs refuse the file */
-    SafeWriter w = { .out = { .fd = -1 } };
-    Save v = { .type = type, .scratch = scratch, .status = s };
-    size_t mark = scratch->used;
-    int tensors;
-    params_count(walk, model, &tensors);
-    v.out = arena_take(scratch, (size_t)tensors * sizeof *v.out);
-    real *numbers = batch_for(walk, model, scratch, s);
-    if (!v.out || !numbers) status_fail(s, E_MEMORY, "%s: no memory to save weights", path);
-    else walk_with(walk, model, describe_visit, &v);
-    bool ok = s->code == OK && safetensors_begin(&w, path, v.out, v.n, meta, 1, s);
-    for (int i = 0; i < v.n && ok; i++) ok = put_param(&w, v.out[i].from, numbers, s);
-    ok = ok && safetensors_finish(&w, s);
-    if (!ok) safetensors_abandon(&w);
-    arena_release(scratch, mark);
-    return ok;
 }

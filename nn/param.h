@@ -15,12 +15,17 @@ typedef struct {
     Tensor v, grad;                                       /* v empty: not loaded; grad empty: frozen, costs nothing */
     Layout layout;
     int rank, size[4];                                    /* as the checkpoint has it; rank 0 is a scalar; rank -1: absent */
+    int parts, part, block;                               /* parts > 1: some rows of a fused tensor, see param_part */
 } Param;
 
 Param param_none(void);                                   /* e.g. the bias a layer does not have */
 Param param_vector(int n);
 Param param_matrix(int out, int in);                      /* [out,in] */
 Param param_conv  (int out, int in, int kh, int kw);
+/* p as one of several equal parts of a tensor of the file with parts * size[0] rows: block after block of `block` rows, one of
+ * each part in turn.  block = size[0]: all of q, then all of k, then all of v; block = a head's width: q, k, v of the first head,
+ * then of the next.  Every part is walked under the fused tensor's name, part 0 first; saving joins them. */
+Param param_part(Param p, int part, int parts, int block);
 Shape param_shape (const Param *p);                       /* in memory: of the gradient, and of the value unless WINOGRAD */
 bool  param_there (const Param *p);                       /* rank >= 0 */
 
@@ -49,8 +54,8 @@ size_t params_bytes(WalkModel *walk, void *model);                   /* that par
 /* In the checkpoint's names and order, values rounded to `type`; metadata format = pt.  E_OPTION for a parameter without
  * value, or that is held as WINOGRAD. */
 bool   params_save(WalkModel *walk, void *model, const char *path, Dtype type, Arena *scratch, Status *s);
-size_t params_count(WalkModel *walk, void *model, int *tensors);     /* numbers; tensors may be NULL */
-Param *params_find(WalkModel *walk, void *model, const char *name);
+size_t params_count(WalkModel *walk, void *model, int *tensors);     /* numbers, and tensors of a file; the latter may be NULL */
+Param *params_find(WalkModel *walk, void *model, const char *name);  /* of a fused tensor, part 0 */
 bool   params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s);     /* all of them, zeroed */
 /* Deterministic healthy random values for tests and benchmarks; each tensor's numbers depend on seed and name only, and
  * are floats in both builds.  n is a sum of four uniforms, scaled to variance 1 (bounded by 3.46): norms 1 + 0.2 n, biases
