@@ -63,8 +63,17 @@ static void mix_lanes(Run *r, Tensor out, const Lane *lane, int lanes, const Clo
     else cfg_compose(r, out, u, other, w, n);
 }
 
+static Tensor mixed_range(const Lane *lane, int lanes, const Clock *c)
+{
+    Tensor range = {0};
+    for (int k = 0; k < lanes; k++)
+        if (lane_mix(&lane[k], c, false) != 0) range = lane[k].range;
+    return range;
+}
+
 void engine_mix(Engine *e, const Clock *c)
 {
+    e->range = mixed_range(e->lane, e->lanes, c);
     mix_lanes(e->r, e->eps_x0, e->lane, e->lanes, c, false);
     mix_lanes(e->r, e->eps_dir, e->lane, e->lanes, c, true);
     e->is_eps = false;
@@ -82,17 +91,17 @@ static void predict_together(Engine *e, Lane *const *l, int n, const Clock *c)
     UnetPass pass;
     double time[LANES];
     r->keep = r->temp;
-    Tensor zs = temp(r, SHAPE(n, z.d[0], z.d[1], z.d[2])), texts = temp(r, SHAPE(n, t.d[0], t.d[1]));
+    Tensor zs = temp(r, SHAPE(n, z.d[0], z.d[1], z.d[2])), texts = l[0]->context.x ? temp(r, SHAPE(n, t.d[0], t.d[1])) : (Tensor){0};
     Tensor out = temp(r, SHAPE(n, e->g->unet->config.out_channels, z.d[1], z.d[2]));
     for (int k = 0; k < n; k++) {
         tensor_copy(r, tensor_row(zs, k), l[k]->z);
-        tensor_copy(r, tensor_row(texts, k), l[k]->context);
-        time[k] = c->t;
+        if (texts.x) tensor_copy(r, tensor_row(texts, k), l[k]->context);
+        time[k] = guide_time(e->g, c);
     }
     unet_forward(r, e->g->unet, out, &pass, zs, time, texts, false);
     for (int k = 0; k < n; k++) {
-        l[k]->eps = l[k]->room;
-        tensor_copy(r, l[k]->eps, tensor_row(out, k));
+        tensor_copy(r, l[k]->room, tensor_row(out, k));
+        lane_output(l[k], l[k]->room);
         l[k]->view = (View){ .branch = l[k]->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
         l[k]->valid = run_ok(r);
     }
@@ -120,7 +129,7 @@ static bool late_step_energy(const Engine *e, const Clock *c)
     for (int k = 0; k < e->rules; k++)
         for (int i = 0; i < e->rule[k].rule->energies && !rule_early(&e->rule[k]) && rule_active(&e->rule[k], c); i++) {
             const Energy *en = &e->rule[k].rule->energy[i];
-            if (en->weight != 0 && en->branch && !*en->branch && e->rule[k].rule->leaf != BY_X0) return true;
+            if (energy_of_network(en) && e->rule[k].rule->leaf != BY_X0) return true;
         }
     return false;
 }
@@ -215,6 +224,38 @@ static void see_references(Engine *e, const Clock *c)
 
 /* ---- the sampler --------------------------------------------------------------------------------------------------- */
 
+/* Of a pixel-space process: x0 is clamped, and DDIM's direction belongs to the clamped one (derived apart where it has its own). */
+static void process_step(Engine *e, const Clock *c, Tensor to, Tensor x0, Tensor from, Tensor m_x0, Tensor m_dir, Tensor range, bool late)
+{
+    Run *r = e->r;
+    const Gaussian *g = e->g->process;
+    size_t mark = r->temp->used;
+    int j = gaussian_index(g, c->t);
+    Tensor eps = temp(r, from.s), log_variance = temp(r, from.s);
+    gaussian_x0(r, g, j, x0, from, m_x0);
+    gaussian_clamp(r, g, x0);
+    if (e->g->sampler == SAMPLER_DDPM) {
+        gaussian_log_variance(r, g, j, log_variance, range);
+        gaussian_mean(r, g, j, to, x0, from);
+        gaussian_ancestral(r, g, j, to, to, log_variance, e->noise);
+    } else {
+        gaussian_x0(r, g, j, eps, from, m_dir);
+        gaussian_clamp(r, g, eps);
+        gaussian_eps(r, g, j, eps, from, eps);
+        if (late) axpy(r, x0, (real)-sqrt(1 / c->ab - 1), e->late_x0);
+        if (late) add(r, eps, e->late_dir);
+        gaussian_ddim(r, g, j, to, x0, eps, e->noise, e->g->eta);
+    }
+    arena_release(r->temp, mark);
+}
+
+void engine_variance(Engine *e, const Clock *c, Tensor variance)
+{
+    const Gaussian *g = e->g->process;
+    if (g) gaussian_variance(e->r, g, gaussian_index(g, c->t), variance, e->range);
+    else scale(e->r, variance, 0, e->z, (real)ddpm_variance(e->g->schedule, c->t));
+}
+
 static void sampler_step(Engine *e, const Clock *c, Tensor to, Tensor x0, Tensor from, Tensor m_x0, Tensor m_dir, bool is_eps)
 {
     Run *r = e->r;
@@ -245,7 +286,8 @@ static void move_references(Engine *e, const Clock *c)
         if (ref->what->kind != REFERENCE_LOCKSTEP) continue;
         Tensor m = temp(r, ref->z.s), x0 = temp(r, ref->z.s);
         mix_lanes(r, m, ref->lane, ref->lanes, c, false);
-        sampler_step(e, c, ref->z, x0, ref->z, m, m, false);
+        if (e->g->process) process_step(e, c, ref->z, x0, ref->z, m, m, mixed_range(ref->lane, ref->lanes, c), false);
+        else sampler_step(e, c, ref->z, x0, ref->z, m, m, false);
         arena_release(r->temp, mark);
     }
 }
@@ -297,12 +339,14 @@ static void remix(Engine *e, const Clock *c)
 static void one_step(Engine *e, Clock *c)
 {
     Run *r = e->r;
-    e->has_after = false;
+    e->has_after = e->has_late = false;
     tensor_zero(e->after);
+    tensor_zero(e->late_x0);
+    tensor_zero(e->late_dir);
     for (int k = 0; k < e->lanes; k++) {
         Lane *l = &e->lane[k];
         l->valid = false;
-        l->eps = (Tensor){0};
+        l->eps = l->range = (Tensor){0};
         l->view = (View){0};
         tensor_zero(l->dh);
         if (l->b.context_at) l->context = l->b.context_at(c, l->state);
@@ -317,7 +361,8 @@ static void one_step(Engine *e, Clock *c)
     hooks_after_pass(e, c);
     draw(e, c);
     Tensor from = e->own_z ? e->lane[e->carries].z : e->z;
-    sampler_step(e, c, e->z, e->x0, from, e->eps_x0, e->eps_dir, e->is_eps);
+    if (e->g->process) process_step(e, c, e->z, e->x0, from, e->eps_x0, e->eps_dir, e->range, e->has_late);
+    else sampler_step(e, c, e->z, e->x0, from, e->eps_x0, e->eps_dir, e->is_eps);
     if (e->has_after) axpy(r, e->z, -1, e->after);
     move_references(e, c);
     hooks_after_step(e, c);
@@ -367,11 +412,15 @@ static void begin(Engine *e, Tensor z)
     e->x0 = tensor_in(r, r->run, z.s);
     e->after = tensor_in(r, r->run, z.s);
     if (e->g->sampler == SAMPLER_DDPM || e->g->eta > 0) e->noise = tensor_in(r, r->run, z.s);
+    if (e->g->process && e->g->sampler == SAMPLER_DDIM) {
+        e->late_x0 = tensor_in(r, r->run, z.s);
+        e->late_dir = tensor_in(r, r->run, z.s);
+    }
     for (int k = 0; k < e->lanes; k++) {
         Lane *l = &e->lane[k];
         l->z = e->own_z ? tensor_in(r, r->run, z.s) : z;
         l->room = tensor_in(r, r->run, SHAPE(e->g->unet->config.out_channels, z.s.d[1], z.s.d[2]));
-        if (!l->context.x && !l->b.context_at) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
+        if (!l->context.x && !l->b.context_at && e->g->unet->context) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
         own_text(e, l);
     }
     begin_h(e);

@@ -28,7 +28,9 @@ typedef struct {
     int rules;
     Tensor z, eps_x0, eps_dir, x0;                        /* run arena; eps_*: the mixed network output, later eps itself */
     Tensor after;                                         /* what TO_MEAN and TO_PREV take off the next z */
-    bool is_eps, has_after;
+    Tensor range;                                         /* of a learned variance: the v of the last branch that is mixed in */
+    Tensor late_x0, late_dir;                             /* with a process, DDIM: what is added to the eps of the clamped x0 */
+    bool is_eps, has_after, has_late;
     Tensor noise;                                         /* the sampler's draw of this step; empty: none */
     View step;                                            /* EPS, X0, PREV, LATENT */
     GuideReport report;
@@ -40,6 +42,7 @@ typedef struct { Want want[WANTS]; int n; } Wants;
 bool engine_compose(Engine *e, const Guidance *methods);
 /* rules.c */
 bool rule_active(const RuleAt *u, const Clock *c);
+bool energy_of_network(const Energy *en);                 /* of the step, and what it sees depends on the network's output */
 bool rule_early(const RuleAt *u);                         /* its destination is changed before the step predicts */
 void wants_add(Engine *e, Wants *w, See kind, const char *sites);
 void wants_of_rules(Engine *e, Wants *w, const Lane *l, const Clock *c, bool early);
@@ -49,5 +52,7 @@ void rules_late (Engine *e, const Clock *c);              /* moves eps_x0, eps_d
 const View *engine_reference(const Engine *e, int reference, const Lane *l);         /* NULL: none, or not seen */
 void engine_see(Engine *e, Lane *l, const Clock *c, const Wants *w, bool pull, bool whole);
 double lane_mix(const Lane *l, const Clock *c, bool direction);
+void lane_output(Lane *l, Tensor out);                    /* observe.c: the network's output as eps and range */
+void engine_variance(Engine *e, const Clock *c, Tensor variance);                    /* of the sampler's step */
 void engine_mix(Engine *e, const Clock *c);               /* lanes' outputs -> eps_x0, eps_dir (still the network's kind) */
 #endif

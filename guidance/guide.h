@@ -9,10 +9,10 @@
  * observed tensors and adds dE/dval beside them; the engine pulls.
  *
  * Layout at this border: one image; latents, eps, x0, noise [C,h,w]; features [C,h,w]; attention [heads,queries,keys];
- * queries, keys, values [tokens,C]; context [T,D]. */
+ * queries, keys, values [tokens,C]; context [T,D], or [1] with the number of a class, or empty where the network reads none. */
 #ifndef GUIDANCE_GUIDE_H
 #define GUIDANCE_GUIDE_H
-#include "guidance/schedule.h"
+#include "guidance/gaussian.h"
 #include "nn/unet.h"
 
 /* ---- time -------------------------------------------------------------------------------------------------- */
@@ -59,7 +59,7 @@ typedef struct Energy Energy;
 struct Energy {
     const char *name;
     const Want *want;
-    int wants;
+    int wants;                                            /* of the step: none means all; SEE_LATENT alone needs no pass of the network */
     const char *branch;                                   /* whose view; NULL: each watched branch in turn; "": the step's */
     int reference;                                        /* which of the method's references `ref` shows; -1: none */
     acc (*eval)(const Energy *e, Run *r, View *now, const View *ref, acc weight, void *state);
@@ -129,6 +129,7 @@ struct Rule {
     /* The gain: a number, or (returning 0 after filling `each`, of g's shape) one per element.  delta = eps_cond - eps_uncond, or empty. */
     double (*gain)(const Clock *c, Run *r, Tensor g, Tensor delta, Tensor each, const double *par, void *state);
     double par[4];
+    bool by_variance;                                     /* the shift is also multiplied by the step's variance, element by element */
     bool adam;                                            /* (0.9, 0.999, 1e-8), fresh each step; gain is the learning rate */
     Curve *strength;                                      /* NULL: 1 at every step; multiplies the gain */
     double when[4];
@@ -180,6 +181,10 @@ typedef struct {
 typedef struct {
     Unet *unet;
     const Schedule *schedule;
+    /* A pixel-space model's process, whose schedule is `schedule`: its variance (learned too) in the ancestral step, x0 clamped.
+     * In DDIM's step eps is derived anew from the clamped x0, and what rules add to eps afterwards is not clamped again.
+     * NULL: the schedule says all, and the variance is the posterior's. */
+    const Gaussian *process;
     Sampler sampler;
     double eta;
     bool recompute;
@@ -208,7 +213,8 @@ typedef struct {
     Tensor gh;                                            /* receives the gradient there when not empty */
     View view;
     Tensor eps;                                           /* the network's output (eps, x0 or v); empty: the pass was cut short */
-    Tensor room;                                          /* where eps goes, when it must outlive what was seen; empty: the step arena */
+    Tensor range;                                         /* of a learned variance: the second half of the channels; else empty */
+    Tensor room;                                          /* where the output goes, when it must outlive what was seen; empty: the step arena */
     UnetPass pass;
     Tap *tap;
     int taps;
@@ -217,6 +223,7 @@ typedef struct {
 
 Lane  lane_make(const Branch *b, void *state);
 Clock guide_clock(const Schedule *s, int i);
+double guide_time(const Guide *g, const Clock *c);        /* what the network is told */
 /* One pass at l->z: sees what `want` names (values and, with `pull`, zeroed adjoints, in the step arena).  `whole`: eps is
  * wanted; otherwise the pass ends after the last site.  With `pull`, guide_pull may follow until the keep arena is released.
  * ref[j] is what writes see of reference j. */

@@ -1,4 +1,5 @@
 #include <string.h>
+#include "guidance/classifier.h"
 #include "guidance/methods.h"
 #include "guidance/multi.h"
 #include "guidance/nulltext.h"
@@ -10,7 +11,7 @@
 
 const MethodInfo *const methods_all[] = {
     &method_selfguide, &method_pixzero, &method_prompt2prompt, &method_plugplay, &method_nulltext,
-    &method_attend, &method_astar, &method_suppress, &method_multi, NULL
+    &method_attend, &method_astar, &method_suppress, &method_multi, &method_classifier, NULL
 };
 
 const MethodInfo *methods_find(const char *name)

@@ -54,6 +54,9 @@ typedef struct {
     int images;
     const Tensor *null_text;                              /* [n] unconditional contexts of null-text inversion; NULL */
     const Schedule *schedule;
+    Sampler sampler;
+    const struct Classifier *classifier;                  /* of noisy pictures (classifier.h); NULL */
+    int label;                                            /* its class */
     const Unet *unet;
     int h, w;                                             /* latent size */
 } MethodInput;

@@ -204,35 +204,49 @@ Clock guide_clock(const Schedule *s, int i)
                     .ab = schedule_alpha_bar(s, t), .ab_prev = schedule_alpha_bar(s, before) };
 }
 
+double guide_time(const Guide *g, const Clock *c) { return c->t * (g->process ? g->process->time_scale : 1); }
+
+/* The output [2C,h,w] of a network that learned its variance, or [C,h,w]: eps first. */
+void lane_output(Lane *l, Tensor out)
+{
+    Shape s = l->z.s;
+    size_t half = shape_count(s);
+    l->eps = l->range = (Tensor){0};
+    if (!out.x) return;
+    l->eps = (Tensor){ out.x, s };
+    if (tensor_count(out) == 2 * half) l->range = (Tensor){ out.x + half, s };
+}
+
 void guide_observe(Run *r, const Guide *g, Lane *l, const Clock *c, const Want *want, int wants,
                    const View *const *ref, bool pull, bool whole)
 {
     Arena *kept = r->keep;
     Shape z = l->z.s, ctx = l->context.s;
     Clock *clock = arena_take(r->step, sizeof *clock);
-    if (!clock || !l->z.x || !l->context.x) {
+    if (!clock || !l->z.x || (!l->context.x && g->unet->context)) {
         run_fail(r, clock ? E_SHAPE : E_MEMORY, "guidance: branch %s has no %s", l->b.name, clock ? "latent or context" : "memory");
         return;
     }
     *clock = *c;
     l->view = (View){ .branch = l->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
     place_taps(&(Placing){ .r = r, .unet = g->unet, .l = l, .clock = clock, .want = want, .wants = wants, .ref = ref, .pull = pull });
-    l->eps = (Tensor){0};
-    if (whole) l->eps = l->room.x ? l->room : tensor_in(r, r->step, SHAPE(g->unet->config.out_channels, z.d[1], z.d[2]));
+    Tensor out = {0};
+    if (whole) out = l->room.x ? l->room : tensor_in(r, r->step, SHAPE(g->unet->config.out_channels, z.d[1], z.d[2]));
 
     const Tap *outer = r->tap;
     int outers = r->taps;
-    double t = c->t;
-    Shape e = l->eps.s;
+    double t = guide_time(g, c);
+    Shape e = out.s;
     r->tap = l->tap;
     r->taps = l->taps;
     if (!pull) r->keep = r->temp;
-    unet_forward(r, g->unet, (Tensor){ l->eps.x, {{ whole, e.d[0], e.d[1], e.d[2] }} }, &l->pass,
+    unet_forward(r, g->unet, (Tensor){ out.x, {{ whole, e.d[0], e.d[1], e.d[2] }} }, &l->pass,
                  (Tensor){ l->z.x, {{ 1, z.d[0], z.d[1], z.d[2] }} }, &t, (Tensor){ l->context.x, {{ 1, ctx.d[0], ctx.d[1] }} },
                  g->recompute);
     r->keep = kept;
     r->tap = outer;
     r->taps = outers;
+    lane_output(l, out);
     l->valid = run_ok(r);
 }
 
@@ -240,7 +254,13 @@ void guide_pull(Run *r, const Guide *g, Lane *l, Tensor dz, Tensor dcontext, Ten
 {
     const Tap *outer = r->tap;
     int outers = r->taps;
+    size_t mark = r->temp->used;
     Tensor one[3] = { dz, dcontext, deps };
+    if (deps.x && l->range.x) {                           /* nothing is asked of the learned variance */
+        one[2] = temp(r, SHAPE(2 * deps.s.d[0], deps.s.d[1], deps.s.d[2]));
+        tensor_zero(one[2]);
+        if (one[2].x) tensor_copy(r, (Tensor){ one[2].x, deps.s }, deps);
+    }
     for (int i = 0; i < 3; i++)
         if (one[i].x) one[i].s = (Shape){{ 1, one[i].s.d[0], one[i].s.d[1], one[i].s.d[2] }};
     r->tap = l->tap;
@@ -248,4 +268,5 @@ void guide_pull(Run *r, const Guide *g, Lane *l, Tensor dz, Tensor dcontext, Ten
     unet_backward(r, g->unet, one[0], one[1], one[2], &l->pass);
     r->tap = outer;
     r->taps = outers;
+    arena_release(r->temp, mark);
 }

@@ -25,10 +25,24 @@ static bool looks_at(const Energy *en, const Lane *l)
 
 static bool of_step(const Energy *en) { return en->weight != 0 && en->branch && !*en->branch; }
 
+bool energy_of_network(const Energy *en)
+{
+    bool z_alone = en->wants > 0;
+    for (int i = 0; i < en->wants; i++) z_alone &= en->want[i].kind == SEE_LATENT;
+    return of_step(en) && !z_alone;
+}
+
 static bool step_energies(const RuleAt *u)
 {
     for (int i = 0; i < u->rule->energies; i++)
         if (of_step(&u->rule->energy[i])) return true;
+    return false;
+}
+
+static bool network_energies(const RuleAt *u)
+{
+    for (int i = 0; i < u->rule->energies; i++)
+        if (energy_of_network(&u->rule->energy[i])) return true;
     return false;
 }
 
@@ -201,18 +215,18 @@ static void look(Engine *e, const RuleAt *u, const Clock *c, bool still)
 static void pull(Engine *e, const RuleAt *u, const Clock *c, Gradient *out)
 {
     Run *r = e->r;
-    bool stepwise = step_energies(u);
+    bool stepwise = step_energies(u), through = network_energies(u);
     Tensor q_x0 = temp(r, e->z.s), q_dir = temp(r, e->z.s), q = temp(r, e->z.s), dx0 = temp(r, e->z.s);
     for (int k = 0; k < e->lanes; k++)
         if (moves(e, u, k) || (u->rule->leaf == BY_X0 && !k)) tensor_zero(out->g[leaf_of(e, u, k)]);
     if (stepwise) pull_step(e, c, q_x0, q_dir, u->rule->leaf == BY_Z ? out->g[0] : (Tensor){0}, u->rule->leaf == BY_X0 ? out->g[0] : dx0);
     for (int k = 0; k < e->lanes && run_ok(r); k++) {
         Lane *l = &e->lane[k];
-        double m = stepwise ? lane_mix(l, c, false) : 0, d = stepwise ? lane_mix(l, c, true) : 0;
+        double m = through ? lane_mix(l, c, false) : 0, d = through ? lane_mix(l, c, true) : 0;
         if (!moves(e, u, k) || (m == 0 && d == 0 && !inside(u, l))) continue;
         size_t mark = r->temp->used;
         Tensor g = temp(r, leaf_shape(e, u, l));
-        if (stepwise) blend(r, q, (real)m, q_x0, (real)d, q_dir);
+        if (through) blend(r, q, (real)m, q_x0, (real)d, q_dir);
         if (u->rule->leaf == BY_H) l->gh = g;
         guide_pull(r, e->g, l, u->rule->leaf == BY_Z ? g : (Tensor){0}, u->rule->leaf == BY_CONTEXT ? g : (Tensor){0},
                    m != 0 || d != 0 ? q : (Tensor){0});
@@ -261,6 +275,11 @@ static void shape_shift(Engine *e, const RuleAt *u, const Clock *c, Tensor g, Mo
     else {
         multiply(r, g, g, each);
         if (strength != 1) scale(r, g, (real)strength, g, 0);
+    }
+    if (rule->by_variance) {
+        Tensor variance = temp(r, g.s);
+        engine_variance(e, c, variance);
+        multiply(r, g, g, variance);
     }
     size_t plane = tensor_count(rule->mask);
     for (size_t i = 0; i < tensor_count(g) && plane && tensor_count(g) % plane == 0; i++) g.x[i] *= rule->mask.x[i % plane];
@@ -348,17 +367,20 @@ static void as_eps(Engine *e, const Clock *c)
 static void shift_step(Engine *e, const RuleAt *u, const Clock *c, Tensor shift)
 {
     Run *r = e->r;
+    bool late = e->late_x0.x;
+    Tensor to_x0 = late ? e->late_x0 : e->eps_x0, to_dir = late ? e->late_dir : e->eps_dir;
+    e->has_late |= late && u->rule->into <= TO_X0;
     switch (u->rule->into) {
     case TO_EPS:
-        axpy(r, e->eps_dir, 1, shift);                    /* and x0's, as below */
-        axpy(r, e->eps_x0, 1, shift);
+        axpy(r, to_dir, 1, shift);                        /* and x0's, as below */
+        axpy(r, to_x0, 1, shift);
         break;
     case TO_EPS_X0:
-        axpy(r, e->eps_x0, 1, shift);
+        axpy(r, to_x0, 1, shift);
         break;
     case TO_X0:                                           /* x0 -= d is eps += sqrt(ab/(1-ab)) d, in both roles */
-        axpy(r, e->eps_x0,  (real)sqrt(c->ab / (1 - c->ab)), shift);
-        axpy(r, e->eps_dir, (real)sqrt(c->ab / (1 - c->ab)), shift);
+        axpy(r, to_x0,  (real)sqrt(c->ab / (1 - c->ab)), shift);
+        axpy(r, to_dir, (real)sqrt(c->ab / (1 - c->ab)), shift);
         break;
     default:
         add(r, e->after, shift);

@@ -41,6 +41,7 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "ddim",                conform_ddim,         0 },
     { "ddim-inverse",        conform_ddim_inverse, 0 },
     { "guid-cfg",            conform_cfg,          0 },
+    { "guid-classifier",     conform_classifier,   FLOAT_WAVES },
     { "guid-maps-appearance-*", conform_maps_appearance, 0 },
     { "guid-maps-centroid",  conform_maps_centroid, 0 },
     { "guid-maps-mask-*",    conform_maps_mask,    0 },

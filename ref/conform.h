@@ -114,6 +114,7 @@ ConformKind conform_masked_step, conform_masked_centroid, conform_masked_loop;  
 ConformKind conform_nulltext, conform_plugplay;                  /* conform_edit.c */
 ConformKind conform_pixzero_noise, conform_pixzero_invert, conform_pixzero_step, conform_pixzero_loop;      /* conform_pixzero.c */
 ConformKind conform_prompt_align, conform_prompt_loop;           /* conform_prompt.c */
+ConformKind conform_classifier;                                  /* conform_classifier.c */
 ConformKind conform_respacing;                                   /* conform_pixel_sampling.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif
