@@ -129,7 +129,7 @@ static bool late_step_energy(const Engine *e, const Clock *c)
     for (int k = 0; k < e->rules; k++)
         for (int i = 0; i < e->rule[k].rule->energies && !rule_early(&e->rule[k]) && rule_active(&e->rule[k], c); i++) {
             const Energy *en = &e->rule[k].rule->energy[i];
-            if (energy_of_network(en) && e->rule[k].rule->leaf != BY_X0) return true;
+            if (rule_through(en) && e->rule[k].rule->leaf != BY_X0) return true;
         }
     return false;
 }

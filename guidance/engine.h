@@ -42,7 +42,7 @@ typedef struct { Want want[WANTS]; int n; } Wants;
 bool engine_compose(Engine *e, const Guidance *methods);
 /* rules.c */
 bool rule_active(const RuleAt *u, const Clock *c);
-bool energy_of_network(const Energy *en);                 /* of the step, and what it sees depends on the network's output */
+bool rule_through(const Energy *en);                       /* of the step, and what it sees depends on the network's output */
 bool rule_early(const RuleAt *u);                         /* its destination is changed before the step predicts */
 void wants_add(Engine *e, Wants *w, See kind, const char *sites);
 void wants_of_rules(Engine *e, Wants *w, const Lane *l, const Clock *c, bool early);

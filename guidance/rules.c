@@ -25,7 +25,7 @@ static bool looks_at(const Energy *en, const Lane *l)
 
 static bool of_step(const Energy *en) { return en->weight != 0 && en->branch && !*en->branch; }
 
-bool energy_of_network(const Energy *en)
+bool rule_through(const Energy *en)
 {
     bool z_alone = en->wants > 0;
     for (int i = 0; i < en->wants; i++) z_alone &= en->want[i].kind == SEE_LATENT;
@@ -42,7 +42,7 @@ static bool step_energies(const RuleAt *u)
 static bool network_energies(const RuleAt *u)
 {
     for (int i = 0; i < u->rule->energies; i++)
-        if (energy_of_network(&u->rule->energy[i])) return true;
+        if (rule_through(&u->rule->energy[i])) return true;
     return false;
 }
 

@@ -15,7 +15,7 @@ static acc quadratic_log_p(void *net, Run *r, Tensor dz, Tensor z, const Clock *
 {
     Quadratic *q = net;
     size_t n = tensor_count(z);
-    double root = sqrt(c->ab), most = -INFINITY, sum = 0;
+    double root = sqrt(c->ab), most = -HUGE_VAL, sum = 0;
     (void)t;
     for (int k = 0; k < q->classes && run_ok(r); k++) {
         Tensor m = tensor_row(q->means, k);
