@@ -7,6 +7,26 @@ Attention attention_make(int width, int context, int heads, bool qkv_bias, bool 
                         linear_make(context, width, qkv_bias), linear_make(width, width, true), heads, causal, NULL };
 }
 
+static Linear conv1d_make(int in, int out)
+{
+    Linear l = linear_make(in, out, true);
+    l.w.rank = 3;
+    l.w.size[2] = 1;
+    return l;
+}
+
+static Linear third_of(Linear l, int part, int block)
+{
+    return (Linear){ param_part(l.w, part, 3, block), param_part(l.b, part, 3, block) };
+}
+
+Attention attention_make_fused(int width, int out, int heads, bool new_order)
+{
+    int block = new_order ? width : width / heads;
+    Linear l = conv1d_make(width, width);
+    return (Attention){ third_of(l, 0, block), third_of(l, 1, block), third_of(l, 2, block), conv1d_make(width, out), heads, false, NULL };
+}
+
 void attention_walk(Attention *l, Walk *w, const char *const names[4])
 {
     linear_walk(&l->q, w, names[0]);
@@ -138,17 +158,32 @@ void attention_backward(Run *r, Attention *l, Tensor dx, Tensor dcontext, Tensor
     arena_release(r->temp, mark);
 }
 
-static const char *const vae_names[4] = { "to_q", "to_k", "to_v", "to_out.0" };
-
 AttentionBlock attention_block_make(int channels, int groups, double eps)
 {
-    return (AttentionBlock){ norm_make(channels, groups, eps, ACT_NONE), attention_make(channels, channels, 1, true, false) };
+    return (AttentionBlock){ norm_make(channels, groups, eps, ACT_NONE), attention_make(channels, channels, 1, true, false), ATTENTION_VAE };
+}
+
+AttentionBlock attention_block_make_ddpm(int channels, int groups, double eps)
+{
+    AttentionBlock l = attention_block_make(channels, groups, eps);
+    Attention *a = &l.attention;
+    a->q = a->k = a->v = a->out = linear_make_1x1(channels, channels);
+    l.names = ATTENTION_DDPM;
+    return l;
+}
+
+AttentionBlock attention_block_make_adm(int channels, int heads, bool new_order, int groups, double eps)
+{
+    return (AttentionBlock){ norm_make(channels, groups, eps, ACT_NONE), attention_make_fused(channels, channels, heads, new_order), ATTENTION_ADM };
 }
 
 void attention_block_walk(AttentionBlock *l, Walk *w)
 {
-    norm_walk(&l->norm, w, "group_norm");
-    attention_walk(&l->attention, w, vae_names);
+    static const char *const names[][4] = {
+        { "to_q", "to_k", "to_v", "to_out.0" }, { "q", "k", "v", "proj_out" }, { "qkv", "qkv", "qkv", "proj_out" },
+    };
+    norm_walk(&l->norm, w, l->names == ATTENTION_VAE ? "group_norm" : "norm");
+    attention_walk(&l->attention, w, names[l->names]);
 }
 
 static Shape tokens_of(Shape s) { return SHAPE(s.d[0], s.d[1] * s.d[2], s.d[3]); }

@@ -21,11 +21,21 @@ void attention_forward (Run *r, const Attention *l, Tensor y, AttentionCache *c,
 void attention_backward(Run *r, Attention *l, Tensor dx, Tensor dcontext, Tensor dy, const AttentionCache *c);
 bool attention_trains(const Attention *l);
 
-/* The VAE's: y = x + attention(groupnorm(x)), one head as wide as the map, biases on all projections.  x, y [N,H,W,C]. */
-typedef struct { Norm norm; Attention attention; } AttentionBlock;
+/* q, k and v are parts of one Conv1d of the checkpoint, [3 width,width,1], whose rows are [head][q k v] or, in the new order,
+ * [q k v][head]; walked under one name given three times.  The output projection is a Conv1d [out,width,1]. */
+Attention attention_make_fused(int width, int out, int heads, bool new_order);
+
+/* y = x + attention(groupnorm(x)), biases on all projections.  x, y [N,H,W,C].
+ *   VAE    one head as wide as the map                       group_norm, to_q, to_k, to_v, to_out.0
+ *   DDPM   the same with 1x1 convolutions                    norm, q, k, v, proj_out
+ *   ADM    heads, queries, keys and values fused             norm, qkv, proj_out                       (Conv1d: [3C,C,1], [C,C,1]) */
+typedef enum { ATTENTION_VAE, ATTENTION_DDPM, ATTENTION_ADM } AttentionNames;
+typedef struct { Norm norm; Attention attention; AttentionNames names; } AttentionBlock;
 typedef struct { NormCache norm; AttentionCache attention; } AttentionBlockCache;
 
 AttentionBlock attention_block_make(int channels, int groups, double eps);
+AttentionBlock attention_block_make_ddpm(int channels, int groups, double eps);
+AttentionBlock attention_block_make_adm(int channels, int heads, bool new_order, int groups, double eps);
 void attention_block_walk(AttentionBlock *l, Walk *w);
 void attention_block_forward (Run *r, const AttentionBlock *l, Tensor y, AttentionBlockCache *c, Tensor x);   /* y empty: only the cache is wanted */
 void attention_block_backward(Run *r, AttentionBlock *l, Tensor dx, Tensor dy, const AttentionBlockCache *c);

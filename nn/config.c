@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "nn/config.h"
 
@@ -79,6 +80,39 @@ int config_list(Config *c, const char *field, const int *missing, int missing_n,
     int n = 0;
     for (const Json *e = j->child; e; e = e->next) out[n++] = integer(c, field, e, low, high);
     return n;
+}
+
+/* "32,16,8" */
+static int numbers_in(const char *text, int most, double *out)
+{
+    char *end;
+    int n = 0;
+    for (const char *at = text; n < most; at = end + 1) {
+        out[n++] = strtod(at, &end);
+        if (end == at) return 0;
+        if (!*end) return n;
+        if (*end != ',') return 0;
+    }
+    return 0;
+}
+
+int config_numbers(Config *c, const char *field, const double *missing, int missing_n, double low, double high, int most, double *out)
+{
+    const Json *j = field_of(c, field);
+    bool text = j && j->kind == JSON_STRING;
+    int n = 0;
+    if (!j || j->kind == JSON_NULL || (text && !j->length)) {
+        for (int i = 0; i < missing_n; i++) out[i] = missing[i];
+        return missing_n;
+    }
+    if (text) n = numbers_in(j->text, most, out);
+    else if (j->kind == JSON_ARRAY && j->count <= most)
+        for (const Json *e = j->child; e && json_number(e, &out[n]); e = e->next) n++;
+    bool good = n > 0 && (text || n == j->count);
+    for (int i = 0; i < n; i++) good = good && out[i] >= low && out[i] <= high;
+    if (good) return n;
+    found(c, field, j, "a list of 1 to %d numbers from %g to %g", most, low, high);
+    return 0;
 }
 
 static bool is_list_of(Config *c, const char *field, const Json *j, int n)

@@ -20,6 +20,8 @@ int    config_int   (Config *c, const char *field, int missing, int low, int hig
 void   config_ints  (Config *c, const char *field, int missing, int low, int high, int n, int *out);
 /* A list of 1..most integers; returns their number, 0 after an error. */
 int    config_list  (Config *c, const char *field, const int *missing, int missing_n, int low, int high, int most, int *out);
+/* A list of 1..most numbers, or a text that lists them with commas ("32,16,8"; "" is missing); returns their number. */
+int    config_numbers(Config *c, const char *field, const double *missing, int missing_n, double low, double high, int most, double *out);
 double config_number(Config *c, const char *field, double missing, double low, double high);
 bool   config_bool  (Config *c, const char *field, bool missing);
 void   config_bools (Config *c, const char *field, bool missing, int n, bool *out);          /* one for all, or a list of exactly n */

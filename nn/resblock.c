@@ -18,14 +18,58 @@ ResBlock resblock_make(int in, int out, int time, int groups, double eps, bool s
     };
 }
 
+const char *resblock_name(const ResBlock *l, int i)
+{
+    static const char *const names[][6] = {
+        { "norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut" },
+        { "norm1", "conv1", "temb_proj", "norm2", "conv2", "nin_shortcut" },
+        { "in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3", "skip_connection" },
+    };
+    return names[l->names][i];
+}
+
 void resblock_walk(ResBlock *l, Walk *w)
 {
-    norm_walk(&l->norm1, w, "norm1");
-    conv_walk(&l->conv1, w, "conv1");
-    linear_walk(&l->time, w, "time_emb_proj");
-    norm_walk(&l->norm2, w, "norm2");
-    conv_walk(&l->conv2, w, "conv2");
-    conv_walk(&l->shortcut, w, "conv_shortcut");
+    norm_walk(&l->norm1, w, resblock_name(l, 0));
+    conv_walk(&l->conv1, w, resblock_name(l, 1));
+    linear_walk(&l->time, w, resblock_name(l, 2));
+    norm_walk(&l->norm2, w, resblock_name(l, 3));
+    conv_walk(&l->conv2, w, resblock_name(l, 4));
+    conv_walk(&l->shortcut, w, resblock_name(l, 5));
+}
+
+/* ---- resampling: x itself when the size stays ---- */
+
+bool resblock_fits(const ResBlock *l, Shape x) { return l->resample != RES_DOWN || (x.d[1] % 2 == 0 && x.d[2] % 2 == 0); }
+
+static Shape resampled_shape(const ResBlock *l, Shape x)
+{
+    if (l->resample == RES_UP)   return SHAPE(x.d[0], 2 * x.d[1], 2 * x.d[2], x.d[3]);
+    if (l->resample == RES_DOWN) return SHAPE(x.d[0], x.d[1] / 2, x.d[2] / 2, x.d[3]);
+    return x;
+}
+
+Shape resblock_shape(const ResBlock *l, Shape x) { return shape_channels(resampled_shape(l, x), l->conv1.w.size[0]); }
+
+static Tensor resampled(Run *r, const ResBlock *l, Tensor x)
+{
+    if (l->resample == RES_SAME || !x.x) return x;
+    Tensor y = temp(r, resampled_shape(l, x.s));
+    if (l->resample == RES_UP) double_nearest(r, y, x);
+    else {
+        double_nearest_back(r, y, x);                     /* the sum of four */
+        scale(r, y, (real)0.25, y, 0);
+    }
+    return y;
+}
+
+static void resampled_back(Run *r, const ResBlock *l, Tensor dx, Tensor dy)      /* written */
+{
+    if (l->resample == RES_UP) double_nearest_back(r, dx, dy);
+    else {
+        double_nearest(r, dx, dy);
+        scale(r, dx, (real)0.25, dx, 0);
+    }
 }
 
 static Shape per_image(Shape s) { return SHAPE(s.d[0], s.d[3]); }
@@ -93,19 +137,19 @@ void resblock_forward(Run *r, const ResBlock *l, Tensor y, ResBlockCache *c, Ten
 {
     size_t mark = r->temp->used;
     ConvCache none;
-    Tensor nothing = {0}, h = keep(r, shape_channels(x.s, l->conv1.w.size[0]));
+    Tensor nothing = {0}, h = keep(r, resblock_shape(l, x.s));
     *c = (ResBlockCache){ .silu_temb = silu_temb };
 
     size_t half = r->temp->used;
     Tensor a = temp(r, x.s);
     norm_forward(r, &l->norm1, a, &c->norm1, x, nothing, nothing);
-    conv_forward(r, &l->conv1, h, &none, a, nothing);
+    conv_forward(r, &l->conv1, h, &none, resampled(r, l, a), nothing);
     arena_release(r->temp, half);
 
     time_forward(r, l, h, c, silu_temb);
     Tensor b = temp(r, h.s);
     norm_forward(r, &l->norm2, b, &c->norm2, h, c->scale, c->shift);
-    if (y.x) join(r, l, y, x, b);
+    if (y.x) join(r, l, y, resampled(r, l, x), b);
     arena_release(r->temp, mark);
 }
 
@@ -151,9 +195,11 @@ static void first_backward(Run *r, ResBlock *l, Tensor dx, Tensor dh, const ResB
 {
     if (!dx.x && !conv_trains(&l->conv1) && !l->norm1.gamma.grad.x) return;
     size_t mark = r->temp->used;
-    Tensor x = c->norm1.x, nothing = {0}, da = temp(r, x.s);
-    Tensor a = again(r, &l->norm1, &l->conv1, &c->norm1, nothing, nothing);
-    conv_backward(r, &l->conv1, da, dh, &(ConvCache){ a });
+    Tensor x = c->norm1.x, nothing = {0}, da = temp(r, x.s), dresampled = da;
+    Tensor a = resampled(r, l, again(r, &l->norm1, &l->conv1, &c->norm1, nothing, nothing));
+    if (l->resample) dresampled = temp(r, resampled_shape(l, x.s));
+    conv_backward(r, &l->conv1, dresampled, dh, &(ConvCache){ a });
+    if (l->resample) resampled_back(r, l, da, dresampled);
     norm_backward(r, &l->norm1, dx, nothing, nothing, da, &c->norm1, nothing, nothing);
     arena_release(r->temp, mark);
 }
@@ -161,10 +207,15 @@ static void first_backward(Run *r, ResBlock *l, Tensor dx, Tensor dh, const ResB
 static void shortcut_backward(Run *r, ResBlock *l, Tensor dx, Tensor dy, const ResBlockCache *c)
 {
     size_t mark = r->temp->used;
-    Tensor dshort = dy;
+    Tensor x = c->norm1.x, dshort = dy;
     if (param_there(&l->shortcut.w)) {
-        dshort = dx.x ? temp(r, dx.s) : (Tensor){0};
-        conv_backward(r, &l->shortcut, dshort, dy, &(ConvCache){ c->norm1.x });
+        dshort = dx.x ? temp(r, resampled_shape(l, x.s)) : (Tensor){0};
+        conv_backward(r, &l->shortcut, dshort, dy, &(ConvCache){ conv_trains(&l->shortcut) ? resampled(r, l, x) : x });
+    }
+    if (dx.x && l->resample) {
+        Tensor back = temp(r, dx.s);
+        resampled_back(r, l, back, dshort);
+        dshort = back;
     }
     if (dx.x) add(r, dx, dshort);
     arena_release(r->temp, mark);

@@ -59,7 +59,7 @@ void steps_up(StepsBuilder *b, const char *path, const char *leaf, Conv conv)
 
 void steps_res(StepsBuilder *b, const char *path, ResBlock block)
 {
-    const char *conv2 = steps_path(b, "%s.conv2", path ? path : "");
+    const char *conv2 = steps_path(b, "%s.%s", path ? path : "", resblock_name(&block, 4));
     Step *s = append(b, STEP_RES, path, block.conv1.w.size[0]);
     if (!s) return;
     s->res = block;
@@ -164,6 +164,10 @@ bool steps_shapes(const Steps *list, Shape in, int first, Shape out[STEPS_MOST],
                 was.d[2] + s->conv.at.before + s->conv.at.after < s->conv.w.size[3])
                 return shape_fails(status, s, "the map is too small", was.d[1], was.d[2]);
             x = conv2d_shape(was, SHAPE(s->conv.w.size[0], s->conv.w.size[2], s->conv.w.size[3], s->conv.w.size[1]), s->conv.at);
+        }
+        if (s->kind == STEP_RES) {
+            if (!resblock_fits(&s->res, was)) return shape_fails(status, s, "sizes to halve are odd", was.d[1], was.d[2]);
+            x = resblock_shape(&s->res, was);
         }
         if (s->kind == STEP_UP)
             for (int k = 1; k <= 2; k++) {

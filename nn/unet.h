@@ -1,4 +1,5 @@
-/* unet.h -- UNet2DConditionModel (Stable Diffusion 1.x, 2.x and any legal configuration), forward and backward.
+/* unet.h -- the network that predicts noise, forward and backward: UNet2DConditionModel (Stable Diffusion 1.x, 2.x and any legal
+ * configuration, built here), and the pixel-space networks of adm.h and ddpm_unet.h, which are other lists of the same steps.
  * Module paths and tensor names are the checkpoint's. */
 #ifndef NN_UNET_H
 #define NN_UNET_H
@@ -21,13 +22,20 @@ typedef struct {
 
 typedef struct Unet Unet;
 struct Unet {
-    UnetConfig config;
+    UnetConfig config;                                    /* of a pixel-space network: what it shares with Stable Diffusion's */
+    int wave;                                             /* C0: the sines and cosines of t; the time embedding has 4 C0 numbers */
     Linear time1, time2;
+    Param labels;                                         /* [classes,4*C0], a row of which is added to the time embedding; or absent */
+    const char *time_names[3];                            /* "time_embedding", "linear_1", "linear_2"; the first is SITE_TIME's path */
+    int classes;                                          /* 0: no class; else `context` is [N,1], the numbers of the classes */
+    bool learned_variance;                                /* the output is eps, then v of the variance: twice the channels of z */
+    int multiple;                                         /* height and width of the input must be multiples of it; 1: any size */
     Steps steps;                                          /* conv_in ... conv_out */
-    int mid_end;                                          /* steps 0 .. mid_end-1 end with the middle block (or the deepest down block) */
+    int mid_end;                                          /* steps 0 .. mid_end-1 end with the middle block (or the deepest down block);
+                                                             steps.step[mid_end-1].ends is its path: the site of h */
     bool float_waves;                                     /* the time embedding's sines in float32, as the reference library has them: off;
                                                              only for comparing with data it made so */
-    int context;                                          /* width of the text; 0: no step reads one */
+    int context;                                          /* width of the text; 0: no step reads one; 1 when there are classes */
 };
 
 bool unet_config(UnetConfig *c, const Json *j, const char *file, Status *s);  /* E_FORMAT names the field and its legal range */
@@ -42,16 +50,28 @@ typedef struct {
     StepsPass steps;
     Tensor waves, h1, a1, temb, silu_temb;                /* sines and cosines of t; linear_1's output; its silu */
     Tensor context;
+    int *label;                                           /* [N], when there are classes */
     Shape z;                                              /* of the latent, NCHW */
 } UnetPass;
 
-/* z[N,Cin,H,W], t[N], context[N,T,D] -> eps[N,Cout,H,W].  Borders are NCHW.  eps may be empty: then the pass ends
+/* z[N,Cin,H,W], t[N], context[N,T,D] (or classes [N,1]) -> eps[N,Cout,H,W].  Borders are NCHW.  eps may be empty: then the pass ends
  * after the last step that holds a tap.  With r->keep != r->temp the pass can be run backward; recompute: remember
  * only each step's input. */
 void unet_forward (Run *r, const Unet *u, Tensor eps, UnetPass *p, Tensor z, const double *t, Tensor context, bool recompute);
 /* deps may be empty: the gradient then comes from the taps alone and starts at the last that pulls.  dz (written) and
  * dcontext (written) may be empty.  Parameter gradients are added to where they exist. */
 void unet_backward(Run *r, Unet *u, Tensor dz, Tensor dcontext, Tensor deps, UnetPass *p);
+
+/* The two halves, for h-space: up to the end of the middle block, h [N,C,h,w] NCHW; and the rest on any h of that shape, with
+ * the encoder's skips and time embedding.  unet_decode of unet_encode's h is unet_forward, bit for bit.
+ * `encoded` must stay alive: with keep == temp it stays in temp until the caller releases a mark of its own, and one encoded
+ * pass may be decoded any number of times.  Its context serves both halves.  h may be empty (only the pass is wanted). */
+void unet_encode(Run *r, const Unet *u, Tensor h, UnetPass *p, Tensor z, const double *t, Tensor context, bool recompute);
+void unet_encode_backward(Run *r, Unet *u, Tensor dz, Tensor dcontext, Tensor dh, UnetPass *p);     /* as unet_backward */
+Shape unet_h_shape(const Unet *u, int N, int H, int W);   /* [N,C,h,w] for an input of H x W; no sizes when that is impossible */
+void unet_decode(Run *r, const Unet *u, Tensor eps, UnetPass *p, const UnetPass *encoded, Tensor h, bool recompute);
+/* dh written, may be empty: then parameters, or taps, are what is wanted.  The skips' gradients, which would go to the encoder, end here. */
+void unet_decode_backward(Run *r, Unet *u, Tensor dh, Tensor deps, UnetPass *p);
 
 /* Every site in execution order, shapes for one image of this latent size; "time_embedding" comes first. */
 void unet_sites(const Unet *u, int H, int W, int tokens, SiteVisit *visit, void *self);

@@ -79,7 +79,8 @@ bool unet_build(Unet *u, const UnetConfig *c, Arena *weights, Status *s)
 {
     int C = c->channels[0], in = c->conv_in_kernel, out = c->conv_out_kernel, room = 8;
     for (int i = 0; i < c->levels; i++) room += 3 * c->layers[i] + 2 + 3 * (c->layers[i] + 1) + 1;
-    *u = (Unet){ .config = *c, .time1 = linear_make(C, 4 * C, true), .time2 = linear_make(4 * C, 4 * C, true), .context = text_width(c) };
+    *u = (Unet){ .config = *c, .wave = C, .time1 = linear_make(C, 4 * C, true), .time2 = linear_make(4 * C, 4 * C, true),
+                 .labels = param_none(), .time_names = { "time_embedding", "linear_1", "linear_2" }, .multiple = 1, .context = text_width(c) };
     if (room > STEPS_MOST) status_fail(s, E_FORMAT, "a network of %d steps: at most %d are supported", room, STEPS_MOST);
     if (s->code != OK) return false;
 
@@ -99,10 +100,11 @@ bool unet_build(Unet *u, const UnetConfig *c, Arena *weights, Status *s)
 void unet_walk(void *unet, Walk *w)
 {
     Unet *u = unet;
-    size_t before = walk_enter(w, "time_embedding");
-    linear_walk(&u->time1, w, "linear_1");
-    linear_walk(&u->time2, w, "linear_2");
+    size_t before = walk_enter(w, u->time_names[0]);
+    linear_walk(&u->time1, w, u->time_names[1]);
+    linear_walk(&u->time2, w, u->time_names[2]);
     walk_leave(w, before);
+    walk_param(w, &u->labels, "label_emb.weight");
     steps_walk(&u->steps, w);
 }
 
@@ -110,6 +112,6 @@ int unet_plan(Unet *u, int H, int W, int least) { return steps_plan(&u->steps, S
 
 void unet_sites(const Unet *u, int H, int W, int tokens, SiteVisit *visit, void *self)
 {
-    visit(self, SITE_TIME, "time_embedding", SHAPE(1, 4 * u->config.channels[0]));
+    visit(self, SITE_TIME, u->time_names[0], SHAPE(1, 4 * u->wave));
     steps_sites(&u->steps, SHAPE(1, H, W, u->config.in_channels), tokens, visit, self);
 }

@@ -111,3 +111,43 @@ void prepend_token_back(Run *r, Tensor dtoken, Tensor dx, Tensor dy)
         if (dx.x) memcpy(dx.x + n * row, dy.x + n * (row + D) + D, row * sizeof(real));
     }
 }
+
+static bool one_longer(Run *r, const char *what, Tensor y, Tensor x)
+{
+    if (y.x && x.x && shape_rank(x.s) == 3 && shape_same(y.s, SHAPE(x.s.d[0], x.s.d[1] + 1, x.s.d[2]))) return true;
+    wrong(r, what, y, x);
+    return false;
+}
+
+void prepend_mean(Run *r, Tensor y, Tensor x)
+{
+    if (!one_longer(r, "prepend_mean", y, x)) return;
+    int T = x.s.d[1], D = x.s.d[2];
+    size_t row = (size_t)T * (size_t)D;
+    #pragma omp parallel for num_threads(r->threads)
+    for (int n = 0; n < x.s.d[0]; n++) {
+        real *mean = y.x + (size_t)n * (row + (size_t)D);
+        const real *from = x.x + (size_t)n * row;
+        for (int j = 0; j < D; j++) {
+            acc sum = 0;
+            for (int t = 0; t < T; t++) sum += (acc)from[(size_t)t * (size_t)D + (size_t)j];
+            mean[j] = (real)(sum / T);
+        }
+        memcpy(mean + D, from, row * sizeof(real));
+    }
+}
+
+void prepend_mean_back(Run *r, Tensor dx, Tensor dy)
+{
+    if (!one_longer(r, "prepend_mean_back", dy, dx)) return;
+    int T = dx.s.d[1], D = dx.s.d[2];
+    size_t row = (size_t)T * (size_t)D;
+    #pragma omp parallel for num_threads(r->threads)
+    for (int n = 0; n < dx.s.d[0]; n++) {
+        const real *dmean = dy.x + (size_t)n * (row + (size_t)D);
+        real *to = dx.x + (size_t)n * row;
+        memcpy(to, dmean + D, row * sizeof(real));
+        for (int t = 0; t < T; t++)
+            for (int j = 0; j < D; j++) to[(size_t)t * (size_t)D + (size_t)j] += dmean[j] / (real)T;
+    }
+}

@@ -11,4 +11,6 @@ void pick_tokens(Run *r, Tensor y, Tensor x, const int *at);              /* y[n
 void pick_tokens_back(Run *r, Tensor dx, Tensor dy, const int *at);       /* dx[n,at[n]] += dy[n] */
 void prepend_token(Run *r, Tensor y, Tensor token, Tensor x);             /* y[n,0] = token [D], y[n,1+t] = x[n,t] */
 void prepend_token_back(Run *r, Tensor dtoken, Tensor dx, Tensor dy);     /* dtoken added to, dx written; each may be empty */
+void prepend_mean(Run *r, Tensor y, Tensor x);                            /* y[n,0] = mean over t of x[n,t], y[n,1+t] = x[n,t] */
+void prepend_mean_back(Run *r, Tensor dx, Tensor dy);                     /* dx[n,t] = dy[n,1+t] + dy[n,0] / T, written */
 #endif
