@@ -2,6 +2,28 @@
 #include "guidance/classifier.h"
 #include "tensor/point.h"
 
+static acc adm_log_p(void *net, Run *r, Tensor dz, Tensor z, const Clock *c, double t, int label)
+{
+    AdmClassifier *a = net;
+    AdmClassifierPass pass;
+    size_t kept = r->keep->used, mark = r->temp->used;
+    Tensor logits = temp(r, SHAPE(1, a->config.out_channels)), dlogits = temp(r, logits.s), log_p = temp(r, SHAPE(1));
+    Shape one = {{ 1, z.s.d[0], z.s.d[1], z.s.d[2] }};
+    (void)c;
+    adm_classifier_forward(r, a, logits, &pass, (Tensor){ z.x, one }, &t, true);
+    adm_classifier_logp(r, log_p, dlogits, logits, &label);
+    adm_classifier_backward(r, a, (Tensor){ dz.x, one }, dlogits, &pass);
+    acc value = run_ok(r) ? (acc)log_p.x[0] : 0;
+    arena_release(r->temp, mark);
+    arena_release(r->keep, kept);
+    return value;
+}
+
+Classifier classifier_adm(AdmClassifier *net, double time_scale)
+{
+    return (Classifier){ net, adm_log_p, net->config.out_channels, time_scale };
+}
+
 acc classifier_energy(const Energy *e, Run *r, View *now, const View *ref, acc weight, void *state)
 {
     const ClassifierTarget *p = e->par;

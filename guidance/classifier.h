@@ -8,6 +8,7 @@
 #ifndef GUIDANCE_CLASSIFIER_H
 #define GUIDANCE_CLASSIFIER_H
 #include "guidance/methods.h"
+#include "nn/adm_classifier.h"
 
 /* Any classifier of noisy z.  log_p returns log p(label | z, t) and writes its gradient to dz; t as the networks are told it. */
 typedef struct Classifier {
@@ -17,6 +18,7 @@ typedef struct Classifier {
     double time_scale;                                    /* of the process: see Gaussian */
 } Classifier;
 
+Classifier classifier_adm(AdmClassifier *net, double time_scale);
 typedef struct { Classifier classifier; int label; } ClassifierTarget;
 
 /* The energy: par is a ClassifierTarget; sees SEE_LATENT of the step; needs r->keep apart from r->temp. */

@@ -2,6 +2,18 @@
 #include "guidance/invert.h"
 #include "tensor/point.h"
 
+/* The network was asked at the level the latent is at; the direction is that of the clamped x0. */
+static void reverse_step(Run *r, const Guide *g, int j, Tensor to, Tensor from, Tensor m)
+{
+    size_t mark = r->temp->used;
+    Tensor x0 = temp(r, from.s), eps = temp(r, from.s);
+    gaussian_x0(r, g->process, j, x0, from, m);
+    gaussian_clamp(r, g->process, x0);
+    gaussian_eps(r, g->process, j, eps, from, x0);
+    gaussian_reverse(r, g->process, j, to, x0, eps);
+    arena_release(r->temp, mark);
+}
+
 void guide_invert_step(Run *r, const Guide *g, Tensor context, int i, Tensor to, Tensor from)
 {
     Branch b = { .name = "cond", .context = context };
@@ -11,7 +23,8 @@ void guide_invert_step(Run *r, const Guide *g, Tensor context, int i, Tensor to,
     size_t step = r->step->used;
     l.z = from;
     guide_observe(r, g, &l, &c, NULL, 0, NULL, false, true);
-    if (run_ok(r)) ddim_inverse_step(r, g->schedule, c.t, (Tensor){ to.x, one }, (Tensor){ from.x, one }, (Tensor){ l.eps.x, one });
+    if (g->process && run_ok(r)) reverse_step(r, g, gaussian_index(g->process, c.t), to, from, l.eps);
+    else if (run_ok(r)) ddim_inverse_step(r, g->schedule, c.t, (Tensor){ to.x, one }, (Tensor){ from.x, one }, (Tensor){ l.eps.x, one });
     size_t bad = run_ok(r) ? count_nonfinite(to) : 0;
     if (bad) run_fail(r, E_NUMBER, "%zu numbers of the latent are not finite after inverting to t %d", bad, c.t);
     arena_release(r->step, step);

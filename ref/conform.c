@@ -53,6 +53,7 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "pix-adm-classifier",  conform_pixel_classifier, 0 },
     { "pix-adm-fwd-*",       conform_pixel_unet,   0 },
     { "pix-ddim-fwd",        conform_pixel_unet,   0 },
+    { "pix-adm-sampling",    conform_adm_sampling, 0 },
     { "pix-respacing",       conform_respacing,    0 },
     { "rng-torch-diffusers", conform_diffusers,    0 },
     { "rng-torch-other",     conform_other,        0 },

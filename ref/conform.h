@@ -115,7 +115,7 @@ ConformKind conform_nulltext, conform_plugplay;                  /* conform_edit
 ConformKind conform_pixzero_noise, conform_pixzero_invert, conform_pixzero_step, conform_pixzero_loop;      /* conform_pixzero.c */
 ConformKind conform_prompt_align, conform_prompt_loop;           /* conform_prompt.c */
 ConformKind conform_classifier;                                  /* conform_classifier.c */
-ConformKind conform_respacing;                                   /* conform_pixel_sampling.c */
+ConformKind conform_respacing, conform_adm_sampling;                                   /* conform_pixel_sampling.c */
 ConformKind conform_pixel_unet, conform_pixel_classifier;        /* conform_pixel_nets.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif

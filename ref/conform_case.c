@@ -196,12 +196,23 @@ bool case_has_under(const Case *c, const char *prefix)
     return false;
 }
 
+/* Of five sizes, the first two as one: draws of every step for a batch. */
+static bool folded(const SafeEntry *e, Shape *s)
+{
+    SafeEntry four = *e;
+    if (e->rank != 5 || !e->size[1] || e->size[0] > INT_MAX / e->size[1]) return safetensors_shape(e, s);
+    four.rank = 4;
+    four.size[0] = e->size[0] * e->size[1];
+    for (int i = 1; i < 4; i++) four.size[i] = e->size[i + 1];
+    return safetensors_shape(&four, s);
+}
+
 static const SafeEntry *input(Case *c, const char *name, Shape *s)
 {
     const SafeEntry *e = c->tensors.entries ? safetensors_find(&c->tensors, name) : NULL;
     if (!e) run_fail(&c->run, E_FORMAT, "%s: the case needs a tensor %s and has none", c->file, name);
-    else if (!safetensors_shape(e, s)) {
-        run_fail(&c->run, E_FORMAT, "%s: tensor %s: expected at most 4 sizes of at least 1", c->file, name);
+    else if (!folded(e, s)) {
+        run_fail(&c->run, E_FORMAT, "%s: tensor %s: expected at most 5 sizes of at least 1", c->file, name);
         e = NULL;
     }
     return e;
