@@ -7,6 +7,15 @@ Attention attention_make(int width, int context, int heads, bool qkv_bias, bool 
                         linear_make(context, width, qkv_bias), linear_make(width, width, true), heads, causal, NULL };
 }
 
+void attention_fuse(Attention *l, int block)
+{
+    Linear *part[3] = { &l->q, &l->k, &l->v };
+    for (int i = 0; i < 3; i++) {
+        part[i]->w = param_part(part[i]->w, i, 3, block);
+        part[i]->b = param_part(part[i]->b, i, 3, block);
+    }
+}
+
 static Linear conv1d_make(int in, int out)
 {
     Linear l = linear_make(in, out, true);
@@ -15,16 +24,12 @@ static Linear conv1d_make(int in, int out)
     return l;
 }
 
-static Linear third_of(Linear l, int part, int block)
-{
-    return (Linear){ param_part(l.w, part, 3, block), param_part(l.b, part, 3, block) };
-}
-
 Attention attention_make_fused(int width, int out, int heads, bool new_order)
 {
-    int block = new_order ? width : width / heads;
     Linear l = conv1d_make(width, width);
-    return (Attention){ third_of(l, 0, block), third_of(l, 1, block), third_of(l, 2, block), conv1d_make(width, out), heads, false, NULL };
+    Attention a = { l, l, l, conv1d_make(width, out), heads, false, NULL };
+    attention_fuse(&a, new_order ? width : width / heads);
+    return a;
 }
 
 void attention_walk(Attention *l, Walk *w, const char *const names[4])

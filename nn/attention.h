@@ -12,6 +12,8 @@ typedef struct { Linear q, k, v, out; int heads; bool causal; const char *path; 
 typedef struct { Tensor q, k, v, stat, P, seen, x, context; } AttentionCache;
 
 Attention attention_make(int width, int context, int heads, bool qkv_bias, bool causal);
+/* q, k and v are rows of one tensor of the file, in blocks of `block` rows (param_part); give attention_walk its name three times. */
+void attention_fuse(Attention *l, int block);
 /* Names of the four projections in the checkpoint, e.g. {"to_q","to_k","to_v","to_out.0"}. */
 void attention_walk(Attention *l, Walk *w, const char *const names[4]);
 /* x [N,T,C]; context [N,S,D], or x itself.  y = base + attention; base may be y or empty. */

@@ -36,7 +36,7 @@ bool dino_build (Dino *m, const DinoConfig *c, Arena *weights, Status *s);
 void dino_walk  (void *m, Walk *w);
 bool dino_load  (Dino *m, const char *folder, Arena *weights, LoadReport *report, Status *s);
 
-typedef struct { TransformerPass body; ConvCache patch; NormCache final; Tensor x0, last, table; int H, W; } DinoPass;
+typedef struct { TransformerPass body; ConvCache patch; NormCache final; Tensor x0, last; int H, W; } DinoPass;
 int  dino_tokens(const Dino *m, int H, int W);            /* T = 1 + (H/p)(W/p) */
 /* pixels [N,channels,H,W] (normalised) -> cls [N,D] (after the final norm), last [N,T,D] (before it), keys [N,T,D] of the last
  * block (after taps); each may be empty. */

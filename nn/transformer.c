@@ -2,9 +2,12 @@
 #include <string.h>
 #include "nn/transformer.h"
 
-#define CLIP_BLOCK "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", "self_attn", "self_attn", { "q_proj", "k_proj", "v_proj", "out_proj" }
+#define CLIP_BLOCK "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", "self_attn", "self_attn", { "q_proj", "k_proj", "v_proj", "out_proj" }, false
 const TransformerNames transformer_clip_text  = { "text_model.encoder.layers", CLIP_BLOCK };
 const TransformerNames transformer_clip_image = { "vision_model.encoder.layers", CLIP_BLOCK };
+const TransformerNames transformer_dino = { "blocks", "norm1", "norm2", "mlp.fc1", "mlp.fc2", "attn", "attn", { "qkv", "qkv", "qkv", "proj" }, true };
+const TransformerNames transformer_vit = { "encoder.layer", "layernorm_before", "layernorm_after", "intermediate.dense", "output.dense", "attention",
+                                           "attention", { "attention.query", "attention.key", "attention.value", "output.dense" }, false };
 
 static const char *path_of(Arena *a, const char *list, int i, const char *leaf)
 {
@@ -24,6 +27,7 @@ bool transformer_build(Transformer *t, const TransformerConfig *c, const Transfo
                                  linear_make(c->width, c->mlp, true), linear_make(c->mlp, c->width, true),
                                  path_of(weights, names->list, i, "") };
         b->attention.path = path_of(weights, names->list, i, names->attention);
+        if (names->fused) attention_fuse(&b->attention, c->width);
         if (!b->path || !b->attention.path) t->block = NULL;
     }
     if (!t->block) status_fail(s, E_MEMORY, "%s: out of memory", names->list);

@@ -15,8 +15,10 @@ typedef struct {                                          /* module names in the
     const char *attention;                                /* the module that attention's sites are named after ... */
     const char *from;                                     /* ... and the one its projections are named from; "": the block */
     const char *projection[4];                            /* q, k, v, out */
+    bool fused;                                           /* q, k and v are rows, in this order, of one tensor: all three have its name */
 } TransformerNames;
 extern const TransformerNames transformer_clip_text, transformer_clip_image;
+extern const TransformerNames transformer_dino, transformer_vit;             /* as published; transformers' ViTModel */
 
 typedef struct { int layers, width, mlp, heads; PointAct act; double eps; bool causal; } TransformerConfig;
 typedef struct { Norm norm1, norm2; Attention attention; Linear fc1, fc2; const char *path; } TransformerBlock;

@@ -54,6 +54,8 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "pix-adm-fwd-*",       conform_pixel_unet,   0 },
     { "pix-ddim-fwd",        conform_pixel_unet,   0 },
     { "pix-adm-sampling",    conform_adm_sampling, 0 },
+    { "pix-dino",            conform_dino,         0 },
+    { "pix-dino-pos",        conform_dino,         0 },
     { "pix-respacing",       conform_respacing,    0 },
     { "rng-torch-diffusers", conform_diffusers,    0 },
     { "rng-torch-other",     conform_other,        0 },

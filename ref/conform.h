@@ -117,5 +117,6 @@ ConformKind conform_prompt_align, conform_prompt_loop;           /* conform_prom
 ConformKind conform_classifier;                                  /* conform_classifier.c */
 ConformKind conform_respacing, conform_adm_sampling;                                   /* conform_pixel_sampling.c */
 ConformKind conform_pixel_unet, conform_pixel_classifier;        /* conform_pixel_nets.c */
+ConformKind conform_dino;                                        /* conform_towers.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif

@@ -112,6 +112,46 @@ void resize_back     (Run *r, Tensor dx, Tensor dy, Resize how) { planes(r, dy, 
 void resize_maps     (Run *r, Tensor y, Tensor x, Resize how)   { maps(r, y, x, how, false); }
 void resize_maps_back(Run *r, Tensor dx, Tensor dy, Resize how) { maps(r, dy, dx, how, true); }
 
+static bool window_fits(Run *r, Tensor y, Tensor x, int top, int left)
+{
+    const int *a = x.s.d, *b = y.s.d;
+    if (y.x && x.x && a[0] == b[0] && a[1] == b[1] && top >= 0 && left >= 0 && b[2] <= a[2] - top && b[3] <= a[3] - left) return true;
+    run_fail(r, E_SHAPE, "crop_planes: [%d,%d] at (%d,%d) of [%d,%d]", b[2], b[3], top, left, a[2], a[3]);
+    return false;
+}
+
+static real *window_row(Tensor x, int plane, int row, int column)
+{
+    return x.x + ((size_t)plane * (size_t)x.s.d[2] + (size_t)row) * (size_t)x.s.d[3] + column;
+}
+
+void crop_planes(Run *r, Tensor y, Tensor x, int top, int left, const double *a, const double *b)
+{
+    if (!window_fits(r, y, x, top, left)) return;
+    int C = y.s.d[1], planes = y.s.d[0] * C;
+    #pragma omp parallel for num_threads(r->threads)
+    for (int p = 0; p < planes; p++)
+        for (int i = 0; i < y.s.d[2]; i++) {
+            const real *from = window_row(x, p, top + i, left);
+            real *to = window_row(y, p, i, 0);
+            for (int j = 0; j < y.s.d[3]; j++) to[j] = (real)(a[p % C] * (double)from[j] + b[p % C]);
+        }
+}
+
+void crop_planes_back(Run *r, Tensor dx, Tensor dy, int top, int left, const double *a)
+{
+    if (!window_fits(r, dy, dx, top, left)) return;
+    int C = dy.s.d[1], planes = dy.s.d[0] * C;
+    tensor_zero(dx);
+    #pragma omp parallel for num_threads(r->threads)
+    for (int p = 0; p < planes; p++)
+        for (int i = 0; i < dy.s.d[2]; i++) {
+            const real *from = window_row(dy, p, i, 0);
+            real *to = window_row(dx, p, top + i, left);
+            for (int j = 0; j < dy.s.d[3]; j++) to[j] = (real)(a[p % C] * (double)from[j]);
+        }
+}
+
 static const Resize SMOOTH = { .antialias = true };
 static Tensor batch(Tensor t) { return (Tensor){ t.x, SHAPE(1, t.s.d[0], t.s.d[1], t.s.d[2]) }; }
 

@@ -24,6 +24,10 @@ void resize_back(Run *r, Tensor dx, Tensor dy, Resize how);
 void resize_maps     (Run *r, Tensor y, Tensor x, Resize how);       /* y[N,H,W,C] from x[N,h,w,C] */
 void resize_maps_back(Run *r, Tensor dx, Tensor dy, Resize how);
 
+/* The window of y's size that begins at (top, left): y[n,c,i,j] = a[c] x[n,c,top + i,left + j] + b[c].  Back: dx written, 0 outside. */
+void crop_planes     (Run *r, Tensor y, Tensor x, int top, int left, const double *a, const double *b);
+void crop_planes_back(Run *r, Tensor dx, Tensor dy, int top, int left, const double *a);
+
 void resize_bilinear     (Run *r, Tensor y, Tensor x);    /* with antialias, y[C,H,W] from x[C,h,w] */
 void resize_bilinear_back(Run *r, Tensor dx, Tensor dy);
 #endif

@@ -1,0 +1,47 @@
+/* The towers that see: DINO, CLIP's two kinds, the LPIPS head.  Losses are sum(in.gK * output). */
+#include <stdio.h>
+#include "nn/dino.h"
+#include "ref/conform.h"
+#include "tensor/shape.h"
+
+/* ---- kinds "pix-dino", "pix-dino-pos" ---- */
+
+/* [N,T,D], head h owning columns h D/heads ..., <-> [N,heads,T,D/heads] */
+static void by_heads(Tensor apart, Tensor tokens, bool gather)
+{
+    int N = tokens.s.d[0], T = tokens.s.d[1], D = tokens.s.d[2], heads = apart.s.d[1], wide = D / heads;
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < heads; h++)
+            for (int t = 0; t < T; t++)
+                for (int i = 0; i < wide; i++) {
+                    real *a = &apart.x[((n * heads + h) * T + t) * wide + i], *b = &tokens.x[(n * T + t) * D + h * wide + i];
+                    if (gather) *b = *a;
+                    else *a = *b;
+                }
+}
+
+void conform_dino(Case *c)
+{
+    Run *r = &c->run;
+    Dino m;
+    DinoPass p = {0};
+    const char *folder = case_model(c, NULL);
+    if (!run_ok(r) || !dino_load(&m, folder, c->weights, NULL, &r->status)) return;
+    Tensor x = case_in(c, "in.x"), gcls = case_in(c, "in.g0"), glast = case_in(c, "in.g1"), gheads = case_in(c, "in.g2");
+    if (!run_ok(r)) return;
+    int N = x.s.d[0], D = m.config.width, T = dino_tokens(&m, x.s.d[2], x.s.d[3]);
+    Shape tokens = SHAPE(N, T, D);
+    Tensor cls = case_new(c, SHAPE(N, D)), last = case_new(c, tokens), keys = case_new(c, tokens), dkeys = case_new(c, tokens);
+    Tensor apart = case_new(c, SHAPE(N, m.config.heads, T, D / m.config.heads)), table = case_new(c, SHAPE(T, D)), dx = case_new(c, x.s);
+    dino_positions(r, &m, table, x.s.d[2], x.s.d[3]);
+    dino_forward(r, &m, cls, last, keys, &p, x);
+    if (!run_ok(r)) return;
+    by_heads(apart, keys, false);
+    judge(c, "mid.pos_embed", tensor_as(table, SHAPE(1, T, D)));
+    judge(c, "out.cls", cls);
+    judge(c, "out.last_block", last);
+    judge(c, "out.keys", apart);
+    by_heads(gheads, dkeys, true);
+    dino_backward(r, &m, dx, gcls, glast, dkeys, &p);
+    judge(c, "grad.x", dx);
+}
