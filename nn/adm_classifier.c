@@ -33,6 +33,16 @@ void adm_classifier_walk(void *classifier, Walk *w)
     walk_leave(w, before);
 }
 
+void adm_classifier_sites(const AdmClassifier *c, SiteVisit *visit, void *self)
+{
+    int S = c->config.image_size, T = places(&c->config) + 1, C = c->config.width[c->config.levels - 1];
+    unet_sites(&c->encoder, S, S, 0, visit, self);
+    visit(self, SITE_QUERY, c->pool.path, SHAPE(1, 1, C));
+    visit(self, SITE_KEY,   c->pool.path, SHAPE(1, T, C));
+    visit(self, SITE_VALUE, c->pool.path, SHAPE(1, T, C));
+    visit(self, SITE_PROBS, c->pool.path, SHAPE(1, c->pool.heads, 1, T));
+}
+
 static bool fits(Run *r, const AdmClassifier *c, Tensor logits, Tensor x)
 {
     const AdmConfig *a = &c->config;

@@ -23,6 +23,7 @@ typedef struct {
 
 bool adm_classifier_build(AdmClassifier *c, const AdmConfig *config, Arena *weights, Status *s);
 void adm_classifier_walk (void *classifier, Walk *w);     /* a WalkModel */
+void adm_classifier_sites(const AdmClassifier *c, SiteVisit *visit, void *self);     /* as unet_sites, of the native size */
 /* x [N,3,S,S], t [N] -> logits [N,classes]. */
 void adm_classifier_forward (Run *r, const AdmClassifier *c, Tensor logits, AdmClassifierPass *p, Tensor x, const double *t, bool recompute);
 void adm_classifier_backward(Run *r, AdmClassifier *c, Tensor dx, Tensor dlogits, AdmClassifierPass *p);     /* dx written; may be empty */

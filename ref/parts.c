@@ -32,8 +32,8 @@ static void count_files(Part *p, const Weights *w)
 
 static bool open_part(Parts *t, int which, const char *folder, Status *s)
 {
-    static WalkModel *const walk[PARTS] = { unet_walk, vae_walk, clip_text_walk };
-    void *const model[PARTS] = { &t->unet, &t->vae, &t->text };
+    static WalkModel *const walk[] = { unet_walk, vae_walk, clip_text_walk };
+    void *const model[] = { &t->unet, &t->vae, &t->text };
     Part *p = &t->part[which];
     char path[1200], file[1300];
     Weights w;
@@ -48,14 +48,38 @@ static bool open_part(Parts *t, int which, const char *folder, Status *s)
     return true;
 }
 
+/* Its names are compared with the file's: what is missing or misshapen fails here already. */
+static bool open_pixel(Parts *t, const char *folder, Status *s)
+{
+    bool classifier = t->pixel == PIXEL_ADM_CLASSIFIER;
+    WalkModel *walk = classifier ? adm_classifier_walk : unet_walk;
+    void *model = classifier ? (void *)&t->classifier : &t->unet;
+    Part *p = &t->part[classifier ? PART_CLASSIFIER : PART_UNET];
+    LoadReport report;
+    Weights w;
+    *p = (Part){ .folder = pixel_kind_name(t->pixel), .stem = "model", .there = true };
+    if (classifier ? !pixel_build_classifier(&t->classifier, folder, &t->arena, s) : !pixel_build_unet(&t->unet, folder, &t->arena, s)) return false;
+    if (!weights_open(&w, folder, p->stem, s)) return false;
+    if (params_check(walk, model, &w, &report, s)) {
+        p->surplus = report.surplus;
+        snprintf(p->first_surplus, sizeof p->first_surplus, "%s", report.first_surplus);
+    }
+    p->numbers = params_count(walk, model, &p->tensors);
+    count_files(p, &w);
+    weights_close(&w);
+    return s->code == OK;
+}
+
 bool parts_open(Parts *t, const char *folder, Status *s)
 {
     bool any = false;
     memset(t, 0, sizeof *t);
+    t->pixel = pixel_kind(folder);
+    if (t->pixel) return open_pixel(t, folder, s);
     t->part[PART_UNET] = (Part){ .folder = "unet", .stem = "diffusion_pytorch_model" };
     t->part[PART_VAE] = (Part){ .folder = "vae", .stem = "diffusion_pytorch_model" };
     t->part[PART_TEXT] = (Part){ .folder = "text_encoder", .stem = "model" };
-    for (int i = 0; i < PARTS; i++) {
+    for (int i = 0; i <= PART_TEXT; i++) {
         if (!open_part(t, i, folder, s)) return false;
         any = any || t->part[i].there;
     }

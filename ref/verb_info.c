@@ -27,6 +27,22 @@ static void print_program(void)
            system_processors(), (double)system_memory() / 1e6, image_decoder());
 }
 
+/* What a network of pixels is for: sizes, h, classes, where attention works. */
+static void print_pixel(const Parts *t)
+{
+    bool classifier = t->pixel == PIXEL_ADM_CLASSIFIER;
+    const Unet *u = classifier ? &t->classifier.encoder : &t->unet;
+    const UnetConfig *c = &u->config;
+    Shape h = unet_h_shape(u, 1, c->sample_size, c->sample_size);
+    printf("network      channels");
+    for (int i = 0; i < c->levels; i++) printf(" %d%s", c->channels[i], c->down_attention[i] ? "*" : "");
+    printf(" (* with attention); pictures of %d x %d, h %d x %d x %d\n", c->sample_size, c->sample_size, h.d[1], h.d[2], h.d[3]);
+    if (classifier) printf("classes      %d\n", t->classifier.config.out_channels);
+    else            printf("output       eps%s; %d classes%s\n", u->learned_variance ? " and learned variance" : "", u->classes, u->classes ? "" : " (unconditional)");
+    const Part *p = &t->part[classifier ? PART_CLASSIFIER : PART_UNET];
+    if (p->surplus) printf("unused       %d tensors of the file, the first is %s\n", p->surplus, p->first_surplus);
+}
+
 static void print_model(const char *folder, const Parts *t)
 {
     printf("model        %s\n", folder);
@@ -34,6 +50,10 @@ static void print_model(const char *folder, const Parts *t)
         const Part *p = &t->part[i];
         if (p->there) printf("%-12s %zu parameters in %d tensors, %s, %d file%s, %.1f MB\n", p->folder, p->numbers, p->tensors,
                              p->dtype ? p->dtype : "empty", p->files, p->files == 1 ? "" : "s", (double)p->bytes / 1e6);
+    }
+    if (t->pixel) {
+        print_pixel(t);
+        return;
     }
     if (t->part[PART_UNET].there) {
         const UnetConfig *c = &t->unet.config;
@@ -71,6 +91,7 @@ static void send(const Console *c, const char *folder, const Parts *t)
         json_text(&o, "dtype", p->dtype ? p->dtype : "");
         json_integer(&o, "files", p->files);
         json_integer(&o, "bytes", (int64_t)p->bytes);
+        if (t->pixel) json_integer(&o, "unused", p->surplus);
         json_close(&o, '}');
     }
     console_send(c, &o);

@@ -47,6 +47,21 @@ static void on_site(void *self, SiteKind kind, const char *path, Shape shape)
     console_send(l->console, &o);
 }
 
+/* A network of pixels: its sizes are the picture's. */
+static bool list_pixel_sites(const Sites *g, const Console *c, Parts *t, Status *s)
+{
+    Listing l = { .console = c, .component = t->pixel == PIXEL_ADM_CLASSIFIER ? "classifier" : "unet" };
+    const Unet *u = t->pixel == PIXEL_ADM_CLASSIFIER ? &t->classifier.encoder : &t->unet;
+    int own = u->config.sample_size, W = g->W ? g->W : own, H = g->H ? g->H : own;
+    if (t->pixel == PIXEL_ADM_CLASSIFIER && (W != own || H != own))
+        status_fail(s, E_OPTION, "--width, --height: this classifier works on %d x %d pixels alone", own, own);
+    if (s->code != OK || !size_check(W, H, u->multiple, s)) return false;
+    if (t->pixel == PIXEL_ADM_CLASSIFIER) adm_classifier_sites(&t->classifier, on_site, &l);
+    else                                  unet_sites(u, H, W, 0, on_site, &l);
+    console_note(c, "%d sites, %.1f MB together, for %d x %d pixels", l.sites, l.bytes / 1e6, W, H);
+    return true;
+}
+
 static bool list_sites(const Sites *g, const Console *c, Parts *t, Status *s)
 {
     Listing l = { .console = c };
@@ -75,7 +90,10 @@ int verb_sites(int argc, char **argv)
     int rests, code;
     full.table[1] = common_options;
     if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
-    if (common_argument(&g.common, rest, rests, &s) && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) list_sites(&g, &c, &t, &s);
+    if (common_argument(&g.common, rest, rests, &s) && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {
+        if (t.pixel) list_pixel_sites(&g, &c, &t, &s);
+        else         list_sites(&g, &c, &t, &s);
+    }
     parts_close(&t);
     return verb_end(&c, &s);
 }
