@@ -93,11 +93,18 @@ check: test
 	$(MAKE) BUILD=$(BUILD)/own BLAS=none SCRIPTS=tests/golden.sh test
 	@if command -v clang >/dev/null; then $(MAKE) fuzz; else echo 'fuzz: skipped, clang is not installed'; fi
 
-# Every method on the bundled model, scored by its detector (docs/guidance-bench.md); LIST=choose: the prompts for choosing numbers on.
+# Every method on the bundled model, scored by its detector: the table of docs/guidance-bench.md.  LIST=choose: the prompts for choosing
+# numbers on, PRESETS: a file of candidates; SECTION=single|restyle|swap|two; two processes of one thread.
+SECTION ?= all
+PROMPTS ?= 36
 LIST    ?= report
-PROMPTS ?= 32
+PRESETS ?= data/presets/tiny-model.txt
+BENCH_GUIDANCE = $(wildcard tests/bench_guidance*.c)
+$(BUILD)/f32/tests/bench_guidance: $(BENCH_GUIDANCE) tests/bench_guidance.h $(BUILD)/libtiller.a
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(ALL)) -o $@ $(BENCH_GUIDANCE) $(BUILD)/libtiller.a $(LIBS)
 bench-guidance: $(BUILD)/f32/tests/bench_guidance
-	@for s in move larger smaller swap two; do $< $$s $(PROMPTS) $(LIST) || exit 1; done
+	@$< $(SECTION) $(PROMPTS) $(LIST) $(PRESETS)
 
 # Our time against PyTorch's (pip install torch diffusers); without them, ours alone.
 bench: $(BUILD)/f32/tests/bench_unet $(BUILD)/f32/tests/bench_ops

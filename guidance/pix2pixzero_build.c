@@ -1,10 +1,11 @@
 #include "guidance/pix2pixzero.h"
 #include "tensor/point.h"
 
-enum { XA_GUIDANCE, ONE_LATENT, LAMBDA_AC, LAMBDA_KL, ROUNDS, AC_ROLLS, ROLL_SEED, OPTIONS };
+enum { XA_GUIDANCE, ONE_LATENT, BESIDE, LAMBDA_AC, LAMBDA_KL, ROUNDS, AC_ROLLS, ROLL_SEED, OPTIONS };
 static const MethodOption option[OPTIONS] = {
     [XA_GUIDANCE] = { "xa-guidance", 0.1, 0, 1e4, "lambda_xa", "step along the gradient of the attention difference; 0.1 for photographs, 0.15 for generated pictures" },
     [ONE_LATENT]  = { "one-latent",  0,  0, 1,   "",          "1: both texts share a latent, as in the paper; 0: one each, and the unconditional one goes on, as in the authors' code" },
+    [BESIDE]      = { "reference-scale", 0,  0, 100, "w", "of a picture: guidance scale of the run beside; 1 draws the picture itself; 0: the edit's scale" },
     [LAMBDA_AC]   = { "lambda-ac",   20, 0, 1e4, "lambda_ac", "inversion: step along the gradient of the auto-correlation" },
     [LAMBDA_KL]   = { "lambda-kl",   20, 0, 1e4, "lambda_kl", "inversion: step along the gradient of the divergence from white noise" },
     [ROUNDS]      = { "reg-steps",   5,  0, 100, "",          "inversion: rounds of both, a step" },
@@ -35,6 +36,7 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     b[0] = b[2] = (Branch){ .name = "uncond", .context = in->uncond, .mix = mix_uncond, .par = { in->scale }, .watch = true, .own_z = apart };
     b[1] = b[3] = (Branch){ .name = "cond", .context = cond, .mix = mix_cond, .par = { in->scale }, .watch = true, .own_z = apart };
     b[3].context = source;
+    if (in->stored && in->number[BESIDE] > 0) b[2].par[0] = b[3].par[0] = in->number[BESIDE];
     e->reference = (Reference){ REFERENCE_LOCKSTEP, b + 2, 2, {0}, NULL, NULL };
     e->energy = (Energy){ "maps", want_maps, 1, NULL, 0, pixzero_maps, NULL, 1 };
     e->rule = (Rule){ .energy = &e->energy, .energies = 1, .leaf = BY_Z, .into = TO_Z, .gain = pixzero_gain, .par = { in->number[XA_GUIDANCE] },

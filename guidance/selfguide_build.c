@@ -2,12 +2,13 @@
  *
  *     move k      w_shape shape(O without k) + w_appearance appearance(O) + w_moved shape(k; shifted) + w_centroid centroid(k)
  *     resize k    w_shape shape(O without k) + w_appearance appearance(O) + w_moved shape(k; scaled)  + w_size size(k)
+ *                 (and ours: w_keep_size size(k) of what is moved, w_keep_centroid centroid(k) of what is resized)
  *     layout      shape(O)           appearance     appearance(O) */
 #include <stdio.h>
 #include <string.h>
 #include "guidance/selfguide.h"
 
-enum { W_SHAPE, W_APPEARANCE, W_MOVED, W_CENTROID, W_SIZE, W_KEEP_SIZE, STRENGTH, UNTIL, SHARP, SQUARED, OPTIONS };
+enum { W_SHAPE, W_APPEARANCE, W_MOVED, W_CENTROID, W_SIZE, W_KEEP_SIZE, W_KEEP_CENTROID, STRENGTH, UNTIL, SHARP, SQUARED, OPTIONS };
 static const MethodOption option[OPTIONS] = {
     [W_SHAPE]      = { "w-shape",      1.5,  0, 1e6, "w", "weight of keeping the other objects' shapes" },
     [W_APPEARANCE] = { "w-appearance", 0.25, 0, 1e6, "w", "weight of keeping every object's look" },
@@ -15,6 +16,7 @@ static const MethodOption option[OPTIONS] = {
     [W_CENTROID]   = { "w-centroid",   1,    0, 1e6, "w", "weight of the moved object's centroid" },
     [W_SIZE]       = { "w-size",       1,    0, 1e6, "w", "weight of the resized object's size" },
     [W_KEEP_SIZE]  = { "w-keep-size",  0,    0, 1e6, "w", "weight of keeping a moved object's size" },
+    [W_KEEP_CENTROID] = { "w-keep-centroid", 0, 0, 1e6, "w", "weight of keeping a resized object's centroid" },
     [STRENGTH]     = { "strength",     7500, 0, 1e7, "v", "guidance strength: eps += v sigma gradient" },
     [UNTIL]        = { "until",        0,    0, 1,   "",  "guide every step of this first part; 0: the paper's schedule" },
     [SHARP]        = { "sharpness",    10,   0.1, 1000, "S", "steepness of the soft mask" },
@@ -66,14 +68,12 @@ static void add_edit(Run *r, Terms *t, const MethodInput *in, const ObjectEdit *
     add_object(s, o);
     s->warped = true;
     s->warp = e->kind == EDIT_MOVE ? (Warp){ e->x, e->y, 1, 1 } : (Warp){ 0, 0, e->x, e->y };
-    if (e->kind == EDIT_MOVE) {
-        s = add_term(r, t, "centroid", in, w[W_CENTROID], self_centroid, want_maps, 1);
-        if (!s) return;
-        s->relative = true;
-        s->x = e->x;
-        s->y = e->y;
-        add_object(s, o);
-    }
+    s = add_term(r, t, "centroid", in, w[e->kind == EDIT_MOVE ? W_CENTROID : W_KEEP_CENTROID], self_centroid, want_maps, 1);
+    if (!s) return;
+    s->relative = true;
+    s->x = e->kind == EDIT_MOVE ? e->x : 0;
+    s->y = e->kind == EDIT_MOVE ? e->y : 0;
+    add_object(s, o);
     s = add_term(r, t, "size", in, w[e->kind == EDIT_MOVE ? W_KEEP_SIZE : W_SIZE], self_size, want_maps, 1);
     if (!s) return;
     s->relative = true;
