@@ -207,7 +207,7 @@ bool model_load(Model *m, unsigned parts, Status *s)
         if (!(parts & PARTS[i].part & ~m->loaded)) continue;
         m->numbers[i].limit = allowance(m, &m->numbers[i]);
         if (!n.walk || (part_folder(m, i, folder, sizeof folder, s) &&
-                        read_weights(n.walk, n.model, folder, n.stem, &m->numbers[i], NULL, s))) m->loaded |= PARTS[i].part;
+                        read_weights(n.walk, n.model, folder, n.stem, &m->numbers[i], &m->report[i], s))) m->loaded |= PARTS[i].part;
         else arena_free(&m->numbers[i]);
     }
     return s->code == OK;
@@ -248,6 +248,17 @@ int model_surplus(const Model *m, char *first, size_t room)
     for (int i = 0; i < MODEL_PARTS; i++) {
         if (!n && m->report[i].surplus) snprintf(first, room, "%s: %s", PARTS[i].key, m->report[i].first_surplus);
         n += m->report[i].surplus;
+    }
+    return n;
+}
+
+int model_nonfinite(const Model *m, char *first, size_t room)
+{
+    int n = 0;
+    if (room) *first = 0;
+    for (int i = 0; i < MODEL_PARTS; i++) {
+        if (!n && m->report[i].nonfinite) snprintf(first, room, "%s: %s", PARTS[i].key, m->report[i].first_nonfinite);
+        n += m->report[i].nonfinite;
     }
     return n;
 }

@@ -45,6 +45,8 @@ size_t model_bytes(Model *m, unsigned parts);             /* the numbers of thes
 void model_close(Model *m);
 /* Tensors in the files that nothing asked for, over all parts loaded; *first names one of them ("unet: NAME"); 0: none. */
 int  model_surplus(const Model *m, char *first, size_t room);
+/* Parameters that came from checkpoints with NaN or infinity in them. */
+int  model_nonfinite(const Model *m, char *first, size_t room);
 
 /* One component folder alone (config.json and weights), for folders without an index. */
 bool model_load_unet(Unet *u, const char *folder, Arena *weights, LoadReport *report, Status *s);

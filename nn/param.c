@@ -4,6 +4,7 @@
 #include "nn/names.h"
 #include "nn/param_parts.h"
 #include "tensor/conv.h"
+#include "tensor/point.h"
 
 Param param_none(void)                { return (Param){ .rank = -1 }; }
 Param param_vector(int n)             { return (Param){ .rank = 1, .size = { n } }; }
@@ -285,6 +286,7 @@ typedef struct {
     List missing, misfit;
     char *at;
     real *batch;
+    LoadReport *report;                                   /* may be NULL */
     Status *status;
 } Load;
 
@@ -346,11 +348,11 @@ static void check_visit(Walk *w, Param *p, const char *name)
     else if (e->type > T_BF16) list_add(&l->misfit, "%s is of type %s", name, dtype_name(e->type));
 }
 
-static bool read_part(const Safetensors *in, const SafeEntry *e, const Param *p, real *to, Status *s)
+static bool read_part(const Weights *w, const Safetensors *in, const SafeEntry *e, const Param *p, real *to, Status *s)
 {
     uint64_t n = (uint64_t)p->block * (e->count / e->size[0]);
     for (int b = 0; b < p->size[0] / p->block; b++, to += n)
-        if (!safetensors_read_part(in, e, (uint64_t)(b * p->parts + p->part) * n, n, to, s)) return false;
+        if (!weights_read_part(w, in, e, (uint64_t)(b * p->parts + p->part) * n, n, to, s)) return false;
     return true;
 }
 
@@ -363,20 +365,21 @@ static void read_visit(Walk *w, Param *p, const char *name)
     if (l->status->code != OK) return;
     uint64_t row = e->rank ? e->count / e->size[0] : 1;
     if (p->parts > 1) {
-        if (!read_part(in, e, p, t.x, l->status)) return;
+        if (!read_part(l->w, in, e, p, t.x, l->status)) return;
     } else if (p->layout == WINOGRAD)
         for (int o = 0; o < p->size[0]; o += WINOGRAD_ROWS) {
-            if (!safetensors_read_part(in, e, (uint64_t)o * row, WINOGRAD_ROWS * row, l->batch, l->status)) return;
+            if (!weights_read_part(l->w, in, e, (uint64_t)o * row, WINOGRAD_ROWS * row, l->batch, l->status)) return;
             winograd_rows(t, l->batch, o, WINOGRAD_ROWS);
         }
     else if (param_permuted(p)) {
         uint64_t rows = row < PARAM_BATCH ? PARAM_BATCH / row : 1;
         for (uint64_t o = 0; o < e->size[0]; o += rows) {
             if (rows > e->size[0] - o) rows = e->size[0] - o;
-            if (!safetensors_read_part(in, e, o * row, rows * row, l->batch, l->status)) return;
+            if (!weights_read_part(l->w, in, e, o * row, rows * row, l->batch, l->status)) return;
             rows_to_memory(t.x + o * row, l->batch, (size_t)rows, p);
         }
-    } else if (!safetensors_read(in, e, t.x, l->status)) return;
+    } else if (!weights_read_part(l->w, in, e, 0, e->count, t.x, l->status)) return;
+    if (l->report && l->w->torch && count_nonfinite(t) && !l->report->nonfinite++) snprintf(l->report->first_nonfinite, sizeof l->report->first_nonfinite, "%s", name);
     p->v = t;
 }
 
@@ -440,6 +443,7 @@ bool params_load(WalkModel *walk, void *model, Weights *w, Arena *weights, LoadR
 {
     Load l = { .w = w, .status = s };
     size_t mark = weights->used;
+    l.report = report;
     if (check(&l, walk, model, report)) l.batch = params_batch(walk, model, &l.scratch, s);
     if (l.batch && slab(params_bytes(walk, model), weights, &l.at, "weights", s)) params_each(walk, model, read_visit, &l);
     if (s->code != OK) {

@@ -42,7 +42,10 @@ size_t walk_enter_at(Walk *w, const char *list, int i);   /* append ".list.i" */
 void   walk_leave(Walk *w, size_t before);
 void   walk_param(Walk *w, Param *p, const char *leaf);   /* visit path.leaf when the parameter is there */
 
-typedef struct { int loaded, surplus; char first_surplus[160]; } LoadReport;
+typedef struct {
+    int loaded, surplus, nonfinite;                       /* nonfinite: parameters that hold NaN or infinity; looked for when a checkpoint is loaded */
+    char first_surplus[160], first_nonfinite[160];
+} LoadReport;
 
 /* Every parameter read into the arena (one piece), converted and permuted a few rows at a time: never a second whole copy.
  * Names of names.h are accepted.  Missing and wrongly shaped tensors are counted in the error and the first named;

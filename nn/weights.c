@@ -19,13 +19,51 @@ static bool room_for(Weights *w, int files, const char *path, Status *s)
     return w->file != NULL;
 }
 
-bool weights_open_file(Weights *w, const char *path, Status *s)
+static bool ends(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n > m && !strcmp(path + n - m, ending);
+}
+
+static const char *const PICKLE[] = { ".pt", ".pth", ".ckpt", ".bin" };
+enum { PICKLES = sizeof PICKLE / sizeof *PICKLE, BY_NAME_ALONE = 3 };        /* .bin may be anything: not without its usual name */
+
+bool weights_is_torch(const char *path)
+{
+    File f;
+    Status s = {0};
+    char start[4] = "";
+    for (int i = 0; i < PICKLES; i++)
+        if (ends(path, PICKLE[i])) return true;
+    bool zip = file_open(&f, path, &s) && f.size >= 4 && file_read(&f, start, 0, 4, &s) && !memcmp(start, "PK\3\4", 4);
+    file_close(&f);
+    return zip;
+}
+
+static bool open_torch(Weights *w, const char *path, Status *s)
+{
+    w->torch = arena_take(&w->arena, sizeof *w->torch);
+    if (!w->torch) status_fail(s, E_MEMORY, "%s: no memory for its header", path);
+    else if (torchfile_open(w->torch, &w->arena, path, s)) return true;
+    w->torch = NULL;
+    return false;
+}
+
+bool weights_open_branch(Weights *w, const char *path, const char *branch, const char *strip, Status *s)
 {
     *w = (Weights){ .files = 0 };
-    if (!room_for(w, 1, path, s) || !safetensors_open(&w->file[0], &w->arena, path, s)) return failed(w);
+    if (!room_for(w, 1, path, s)) return failed(w);
+    if (weights_is_torch(path)) {
+        if (open_torch(w, path, s) && weights_branch(w, branch, s) && weights_strip(w, strip, s)) return true;
+        return failed(w);
+    }
+    if (branch) status_fail(s, E_OPTION, "%.200s: a safetensors file has no branches; \"%.60s\" is wanted", path, branch);
+    if (s->code != OK || !safetensors_open(&w->file[0], &w->arena, path, s)) return failed(w);
     w->files = 1;
-    return true;
+    return !strip || weights_strip(w, strip, s) || failed(w);
 }
+
+bool weights_open_file(Weights *w, const char *path, Status *s) { return weights_open_branch(w, path, NULL, NULL, s); }
 
 /* ---- several files behind an index --------------------------------------------------------------------- */
 
@@ -133,7 +171,6 @@ static bool in_folder(char path[LONGEST_PATH], const char *folder, const char *s
 bool weights_open(Weights *w, const char *folder, const char *stem, Status *s)
 {
     static const char *const ending[] = { ".safetensors", ".safetensors.index.json", ".fp16.safetensors", ".bf16.safetensors", ".non_ema.safetensors" };
-    static const char *const pickle[] = { ".bin", ".fp16.bin", ".non_ema.bin", ".bin.index.json", ".ckpt", ".pt", ".pth" };
     char path[LONGEST_PATH];
     for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
         if (in_folder(path, folder, stem, ending[i]))
@@ -143,21 +180,22 @@ bool weights_open(Weights *w, const char *folder, const char *stem, Status *s)
         status_fail(s, E_FILE, "%.300s: no such folder", folder);
         return false;
     }
-    for (size_t i = 0; i < 2 * (sizeof pickle / sizeof *pickle); i++)
-        if (in_folder(path, folder, i % 2 ? "pytorch_model" : stem, pickle[i / 2])) {
-            status_fail(s, E_FILE, "%.250s: pickles can run code and are never loaded: convert it to %s.safetensors "
-                        "(diffusers: save_pretrained with safe_serialization=True)", path, stem);
-            return false;
-        }
-    status_fail(s, E_FILE, "%.250s: no %s.safetensors (nor .safetensors.index.json, .fp16., .bf16., .non_ema.) in this folder", folder, stem);
+    for (int i = 0; i < 2 * PICKLES; i++)
+        if (in_folder(path, folder, i % 2 ? "pytorch_model" : stem, PICKLE[i / 2])) return weights_open_file(w, path, s);
+    int n = folder_find(folder, PICKLE, BY_NAME_ALONE, path, sizeof path);
+    if (n == 1) return weights_open_file(w, path, s);
+    if (n > 1) status_fail(s, E_FILE, "%.250s: %d checkpoints (.pt, .pth, .ckpt) in this folder, one is wanted", folder, n);
+    else status_fail(s, E_FILE, "%.250s: no %s.safetensors (nor .safetensors.index.json, .fp16., .bf16., .non_ema.) and no checkpoint (.pt, .pth, .ckpt, .bin) in this folder", folder, stem);
     return false;
 }
 
 void weights_close(Weights *w)
 {
     for (int i = 0; i < w->files; i++) safetensors_close(&w->file[i]);
+    if (w->torch) torchfile_close(w->torch);
     arena_free(&w->arena);
     w->file = NULL;
+    w->torch = NULL;
     w->files = 0;
 }
 
@@ -170,4 +208,18 @@ const SafeEntry *weights_find(const Weights *w, const char *name, const Safetens
         return e;
     }
     return NULL;
+}
+
+bool weights_read_part(const Weights *w, const Safetensors *in, const SafeEntry *e, uint64_t first, uint64_t count, real *to, Status *s)
+{
+    if (w->torch) return torchfile_read_part(w->torch, &w->torch->tensor[e->offset], first, count, to, s);
+    return safetensors_read_part(in, e, first, count, to, s);
+}
+
+bool weights_bytes(const Weights *w, const Safetensors *in, const SafeEntry *e, uint64_t first, uint64_t count, void *to, Status *s)
+{
+    size_t width = dtype_size(e->type);
+    if (w->torch) return torchfile_bytes(w->torch, &w->torch->tensor[e->offset], first, count, to, s);
+    if (first > e->count || count > e->count - first) status_fail(s, E_SHAPE, "%s: tensor \"%.160s\": elements past its end", in->file.name, e->name);
+    return s->code == OK && file_read(&in->file, to, e->offset + first * width, (size_t)count * width, s);
 }

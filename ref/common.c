@@ -5,6 +5,7 @@
 #include "ref/stop.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
+#include "tensor/torchkind.h"
 
 static const Option common_row[] = {
     { "quiet",   'q', OPTION_FLAG,   offsetof(Common, quiet),   0, 0, NULL, NULL, "errors only on standard error", NULL },
@@ -142,6 +143,8 @@ void common_surplus(const Console *c, const Model *m)
     char first[200], shown[200];
     int n = model_surplus(m, first, sizeof first);
     if (n) console_warning(c, "%d tensor%s in the model's files not used, the first is %s", n, n == 1 ? " is" : "s are", oneline(shown, sizeof shown, first));
+    n = model_nonfinite(m, first, sizeof first);
+    if (n) console_warning(c, "%d parameter%s NaN or infinity, the first is %s", n, n == 1 ? " holds" : "s hold", oneline(shown, sizeof shown, first));
 }
 
 const char *common_hint(const Status *s)
@@ -149,7 +152,7 @@ const char *common_hint(const Status *s)
     switch (s->code) {
     case E_MEMORY: return "a smaller picture needs less; --max-memory sets the limit";
     case E_FILE:   return strstr(s->text, "model") ? "--model FOLDER names a model in the diffusers layout" : NULL;
-    default:       return NULL;
+    default:       return torch_advice(s);
     }
 }
 

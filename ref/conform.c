@@ -56,6 +56,8 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "pix-adm-sampling",    conform_adm_sampling, 0 },
     { "pix-dino",            conform_dino,         0 },
     { "pix-dino-pos",        conform_dino,         0 },
+    { "pix-pt-bad",          conform_torch_bad,    0 },
+    { "pix-pt-good",         conform_torch_good,   0 },
     { "pix-respacing",       conform_respacing,    0 },
     { "rng-torch-diffusers", conform_diffusers,    0 },
     { "rng-torch-other",     conform_other,        0 },

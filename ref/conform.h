@@ -118,5 +118,6 @@ ConformKind conform_classifier;                                  /* conform_clas
 ConformKind conform_respacing, conform_adm_sampling;                                   /* conform_pixel_sampling.c */
 ConformKind conform_pixel_unet, conform_pixel_classifier;        /* conform_pixel_nets.c */
 ConformKind conform_dino;                                        /* conform_towers.c */
+ConformKind conform_torch_good, conform_torch_bad;               /* conform_torch.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -124,6 +125,25 @@ bool folder_exists(const char *path)
 {
     struct stat st;
     return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+int folder_find(const char *folder, const char *const *ending, int endings, char *path, size_t room)
+{
+    DIR *d = opendir(folder);
+    int n = 0;
+    for (struct dirent *e; d && (e = readdir(d)); ) {
+        char found[1024];
+        bool ends = false;
+        size_t length = strlen(e->d_name);
+        for (int i = 0; i < endings; i++) {
+            size_t m = strlen(ending[i]);
+            ends |= length > m && !strcmp(e->d_name + length - m, ending[i]);
+        }
+        if (!ends || snprintf(found, sizeof found, "%s/%s", folder, e->d_name) >= (int)sizeof found || strlen(found) >= room || !file_exists(found)) continue;
+        if (!n++) memcpy(path, found, strlen(found) + 1);
+    }
+    if (d) closedir(d);
+    return n;
 }
 
 bool folder_make(const char *path, Status *s)

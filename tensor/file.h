@@ -13,6 +13,8 @@ void   file_close(File *f);
 char  *file_load (const char *path, size_t most, size_t *size, Status *s);
 bool   file_exists(const char *path);
 bool   folder_exists(const char *path);
+/* How many regular files in the folder have a name that ends so; the path of one of them. */
+int    folder_find(const char *folder, const char *const *ending, int endings, char *path, size_t room);
 bool   folder_make(const char *path, Status *s);                     /* fine if it is there */
 
 /* Outputs appear whole or not at all: written beside the target under a temporary name, fsync'ed, then renamed. */

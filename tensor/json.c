@@ -79,13 +79,15 @@ static int utf8_length(const char *at, const char *end)
     return n;
 }
 
-bool utf8_valid(const char *text)
+bool utf8_valid_bytes(const char *text, size_t bytes)
 {
-    const char *end = text + strlen(text);
+    const char *end = text + bytes;
     for (int n; text < end; text += n)
         if (!(n = utf8_length(text, end))) return false;
     return true;
 }
+
+bool utf8_valid(const char *text) { return utf8_valid_bytes(text, strlen(text)); }
 
 static void utf8_put(Parser *p, uint32_t c)
 {

@@ -35,6 +35,7 @@ bool   json_bool  (const Json *j, bool *v);
 bool   json_is    (const Json *j, const char *text);                 /* a string equal to text */
 
 bool   utf8_valid(const char *text);                      /* well-formed: no overlong form, no surrogate, at most U+10FFFF */
+bool   utf8_valid_bytes(const char *text, size_t bytes);  /* the same of a text that may hold NUL */
 
 /* Writer: appends to a growing buffer (start from a zeroed JsonOut; `bytes` is NUL-terminated once something is written);
  * numbers with 9 (float) or 17 digits as asked, NaN and infinity as null; a byte that is not UTF-8 as U+FFFD.

@@ -274,7 +274,7 @@ static float half_of(uint32_t h)
     return float_of(sign | (e == 31 ? 0x7F800000 : (e + 112) << 23) | m << 13);
 }
 
-static void to_real(Dtype t, const unsigned char *p, size_t n, real *to)
+void dtype_to_real(Dtype t, const unsigned char *p, size_t n, real *to)
 {
     switch (t) {
     case T_F64:  for (size_t i = 0; i < n; i++) to[i] = (real)double_of(little64(p + 8 * i));         break;
@@ -284,7 +284,7 @@ static void to_real(Dtype t, const unsigned char *p, size_t n, real *to)
     }
 }
 
-static void to_i64(Dtype t, const unsigned char *p, size_t n, int64_t *to)
+void dtype_to_i64(Dtype t, const unsigned char *p, size_t n, int64_t *to)
 {
     size_t w = DTYPE[t].size;
     bool has_sign = t == T_I8 || t == T_I16 || t == T_I32;
@@ -313,7 +313,7 @@ bool safetensors_read_part(const Safetensors *f, const SafeEntry *e, uint64_t fi
     for (uint64_t i = 0; i < count; ) {
         size_t n = count - i < CHUNK / w ? (size_t)(count - i) : CHUNK / w;
         if (!file_read(&f->file, buffer, e->offset + (first + i) * w, n * w, s)) return false;
-        to_real(e->type, buffer, n, to + i);
+        dtype_to_real(e->type, buffer, n, to + i);
         i += n;
     }
     return true;
@@ -332,7 +332,7 @@ bool safetensors_read_i64(const Safetensors *f, const SafeEntry *e, int64_t *to,
     for (uint64_t i = 0; i < e->count; ) {
         size_t n = e->count - i < CHUNK / w ? (size_t)(e->count - i) : CHUNK / w;
         if (!file_read(&f->file, buffer, e->offset + i * w, n * w, s)) return false;
-        to_i64(e->type, buffer, n, to + i);
+        dtype_to_i64(e->type, buffer, n, to + i);
         i += n;
     }
     return true;

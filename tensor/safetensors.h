@@ -8,6 +8,8 @@
 typedef enum { T_F64, T_F32, T_F16, T_BF16, T_I64, T_I32, T_I16, T_I8, T_U8, T_BOOL, T_U16, T_U32, T_U64 } Dtype;
 size_t dtype_size(Dtype t);
 const char *dtype_name(Dtype t);
+void dtype_to_real(Dtype t, const unsigned char *from, size_t n, real *to);          /* F64 F32 F16 BF16 */
+void dtype_to_i64 (Dtype t, const unsigned char *from, size_t n, int64_t *to);       /* the others */
 
 typedef struct {
     const char *name;                                     /* UTF-8, NUL-terminated */
