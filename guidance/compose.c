@@ -49,6 +49,18 @@ static void merge_branch(Engine *e, const Method *owner[LANES], const Method *m,
     if (!l->b.see_from) l->b.see_from = b->see_from;
 }
 
+/* A branch that repeats a decoder: the other comes first, and neither changes its pass. */
+static void check_halves(Engine *e, const Method *m)
+{
+    for (int i = 0; i < m->branches && run_ok(e->r); i++) {
+        const Branch *b = &m->branch[i];
+        const Lane *base = b->h_of ? lane_named(e, b->h_of) : NULL;
+        if (!b->h_of) continue;
+        if (!base || base->b.h_of || base >= lane_named(e, b->name)) run_fail(e->r, E_OPTION, "method %s: no earlier branch is called %s", m->name, b->h_of);
+        else if (!b->h_at || b->writes || b->watch || b->own_z) run_fail(e->r, E_OPTION, "method %s: branch %s repeats a decoder and nothing else", m->name, b->name);
+    }
+}
+
 /* Equal in what they show, whoever built them. */
 static bool same_branch(const Branch *a, const Branch *b)
 {
@@ -118,7 +130,7 @@ static void add_rules(Engine *e, const Method *m)
 
 bool engine_compose(Engine *e, const Guidance *methods)
 {
-    const Method *owner[LANES] = {0}, *referring = NULL, *remixing = NULL, *repeating = NULL;
+    const Method *owner[LANES] = {0}, *referring = NULL, *remixing = NULL, *repeating = NULL, *noisy = NULL, *parting = NULL;
     e->methods = methods;
     for (int k = 0; k < methods->parts && run_ok(e->r); k++) {
         const Method *m = &methods->part[k];
@@ -130,6 +142,12 @@ bool engine_compose(Engine *e, const Guidance *methods)
         }
         if (m->remix && remixing) clash(e, remixing, m, "both change the mixed prediction");
         if (m->remix) remixing = m;
+        check_halves(e, m);
+        for (int i = 0; i < m->branches; i++)
+            if (m->branch[i].mix_dir) parting = m;
+        if (remixing && parting) clash(e, remixing, parting, "one rescales the mixed prediction, the other has two of them");
+        if (m->eta && noisy) clash(e, noisy, m, "both say how much noise a step gets");
+        if (m->eta) noisy = m;
         if (m->repeat && repeating) clash(e, repeating, m, "both repeat steps");
         if (m->repeat) repeating = m;
         add_rules(e, m);

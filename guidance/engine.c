@@ -81,42 +81,6 @@ void engine_mix(Engine *e, const Clock *c)
 
 /* ---- predictions ------------------------------------------------------------------------------------------------ */
 
-/* Lanes that nobody looks at, as one batch: algorithms depend on one image's shape alone, so the bits are those of single passes. */
-static void predict_together(Engine *e, Lane *const *l, int n, const Clock *c)
-{
-    Run *r = e->r;
-    size_t mark = r->temp->used;
-    Shape z = l[0]->z.s, t = l[0]->context.s;
-    Arena *kept = r->keep;
-    UnetPass pass;
-    double time[LANES];
-    r->keep = r->temp;
-    Tensor zs = temp(r, SHAPE(n, z.d[0], z.d[1], z.d[2])), texts = l[0]->context.x ? temp(r, SHAPE(n, t.d[0], t.d[1])) : (Tensor){0};
-    Tensor out = temp(r, SHAPE(n, e->g->unet->config.out_channels, z.d[1], z.d[2]));
-    for (int k = 0; k < n; k++) {
-        tensor_copy(r, tensor_row(zs, k), l[k]->z);
-        if (texts.x) tensor_copy(r, tensor_row(texts, k), l[k]->context);
-        time[k] = guide_time(e->g, c);
-    }
-    unet_forward(r, e->g->unet, out, &pass, zs, time, texts, false);
-    for (int k = 0; k < n; k++) {
-        tensor_copy(r, l[k]->room, tensor_row(out, k));
-        lane_output(l[k], l[k]->room);
-        l[k]->view = (View){ .branch = l[k]->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
-        l[k]->valid = run_ok(r);
-    }
-    r->keep = kept;
-    e->report.forwards += n;
-    arena_release(r->temp, mark);
-}
-
-static bool bare(const Lane *l, const Clock *c)           /* no write acts in it and nothing is added to h */
-{
-    for (int i = 0; i < l->writes; i++)
-        if (!l->write[i].write->when || l->write[i].write->when(c, l->write[i].write->when_par) != 0) return false;
-    return !l->dh.x;
-}
-
 static bool late_pull(const Engine *e, const Clock *c)
 {
     for (int k = 0; k < e->rules; k++)
@@ -141,6 +105,27 @@ static void remembered(Engine *e, Wants *w, const Lane *l)
             wants_add(e, w, e->methods->part[k].remember[i].kind, e->methods->part[k].remember[i].sites);
 }
 
+/* Branches that repeat the decoder of another's pass, with those passes where nobody has run them. */
+static void predict_shifted(Engine *e, Lane *const *plain, int n, const Clock *c)
+{
+    Lane *with[LANES], *seen[LANES], *alone[LANES];
+    int withs = 0, seens = 0, alones = 0;
+    for (int k = 0; k < n; k++)
+        if (engine_shifted(e, plain[k], c)) with[withs++] = plain[k];
+        else alone[alones++] = plain[k];
+    for (int k = 0; k < e->lanes; k++) {
+        bool here = engine_shifted(e, &e->lane[k], c);
+        for (int i = 0; i < withs; i++) here &= with[i] != &e->lane[k];
+        if (here) seen[seens++] = &e->lane[k];
+        if (here && !e->own_z) e->lane[k].z = e->z;
+        if (here && !lane_bare(&e->lane[k], c))
+            run_fail(e->r, E_OPTION, "guidance: a change inside the pass of %s, of which another branch repeats the decoder", e->lane[k].b.name);
+    }
+    if (alones && run_ok(e->r)) engine_together(e, alone, alones, c);
+    if (withs && run_ok(e->r)) engine_halves(e, with, withs, true, c);
+    if (seens && run_ok(e->r)) engine_halves(e, seen, seens, false, c);
+}
+
 static void predict(Engine *e, const Clock *c)
 {
     Lane *plain[LANES];
@@ -149,17 +134,19 @@ static void predict(Engine *e, const Clock *c)
     for (int k = 0; k < e->lanes && run_ok(e->r); k++) {
         Lane *l = &e->lane[k];
         Wants w = {0};
-        bool mixed = lane_mix(l, c, false) != 0 || lane_mix(l, c, true) != 0;
+        bool mixed = lane_mixed(l, c);
+        if (l->b.h_of && mixed && through) run_fail(e->r, E_OPTION, "guidance: no gradient goes through %s, which repeats a decoder alone", l->b.name);
+        if (l->b.h_of) continue;
         wants_of_rules(e, &w, l, c, false);
         bool pull = (w.n > 0 && late_pull(e, c)) || (through && mixed);
         remembered(e, &w, l);
-        if (!mixed && !w.n) continue;
+        if (!mixed && !w.n && !engine_shifted(e, l, c)) continue;
         if (l->valid && l->eps.x && !w.n && !pull) continue;
         if (!e->own_z) l->z = e->z;
-        if (!w.n && !pull && bare(l, c) && (!n || shape_same(plain[0]->context.s, l->context.s))) plain[n++] = l;
+        if (!w.n && !pull && lane_bare(l, c) && (!n || shape_same(plain[0]->context.s, l->context.s))) plain[n++] = l;
         else engine_see(e, l, c, &w, pull, mixed);
     }
-    if (n && run_ok(e->r)) predict_together(e, plain, n, c);
+    predict_shifted(e, plain, n, c);
 }
 
 /* ---- references --------------------------------------------------------------------------------------------------- */
@@ -224,6 +211,13 @@ static void see_references(Engine *e, const Clock *c)
 
 /* ---- the sampler --------------------------------------------------------------------------------------------------- */
 
+static double eta_of(const Engine *e, const Clock *c)
+{
+    for (int k = 0; k < e->methods->parts; k++)
+        if (e->methods->part[k].eta) return e->methods->part[k].eta(c, e->methods->part[k].eta_par);
+    return e->g->eta;
+}
+
 /* Of a pixel-space process: x0 is clamped, and DDIM's direction belongs to the clamped one (derived apart where it has its own). */
 static void process_step(Engine *e, const Clock *c, Tensor to, Tensor x0, Tensor from, Tensor m_x0, Tensor m_dir, Tensor range, bool late)
 {
@@ -244,7 +238,7 @@ static void process_step(Engine *e, const Clock *c, Tensor to, Tensor x0, Tensor
         gaussian_eps(r, g, j, eps, from, eps);
         if (late) axpy(r, x0, (real)-sqrt(1 / c->ab - 1), e->late_x0);
         if (late) add(r, eps, e->late_dir);
-        gaussian_ddim(r, g, j, to, x0, eps, e->noise, e->g->eta);
+        gaussian_ddim(r, g, j, to, x0, eps, e->noise, eta_of(e, c));
     }
     arena_release(r->temp, mark);
 }
@@ -266,12 +260,12 @@ static void sampler_step(Engine *e, const Clock *c, Tensor to, Tensor x0, Tensor
     if (n.x) n.s = one;
     to.s = x0.s = from.s = m_x0.s = m_dir.s = one;
     if (e->g->sampler == SAMPLER_DDPM) ddpm_step(r, &s, c->t, to, x0, from, m_x0, n);
-    else ddim_step(r, &s, c->t, to, x0, from, m_x0, m_dir, n, (DdimOptions){ .eta = e->g->eta });
+    else ddim_step(r, &s, c->t, to, x0, from, m_x0, m_dir, n, (DdimOptions){ .eta = eta_of(e, c) });
 }
 
 static void draw(Engine *e, const Clock *c)
 {
-    bool wanted = e->g->sampler == SAMPLER_DDPM || e->g->eta > 0;
+    bool wanted = e->g->sampler == SAMPLER_DDPM || eta_of(e, c) > 0;
     if (!wanted) return;
     if (!e->g->noise) run_fail(e->r, E_OPTION, "guidance: this sampler needs noise");
     else e->g->noise(e->g->user, NOISE_SAMPLER, c, e->noise);
@@ -411,7 +405,9 @@ static void begin(Engine *e, Tensor z)
     e->eps_dir = tensor_in(r, r->run, z.s);
     e->x0 = tensor_in(r, r->run, z.s);
     e->after = tensor_in(r, r->run, z.s);
-    if (e->g->sampler == SAMPLER_DDPM || e->g->eta > 0) e->noise = tensor_in(r, r->run, z.s);
+    bool eta = e->g->eta > 0;
+    for (int k = 0; k < e->methods->parts; k++) eta |= e->methods->part[k].eta != NULL;
+    if (e->g->sampler == SAMPLER_DDPM || eta) e->noise = tensor_in(r, r->run, z.s);
     if (e->g->process && e->g->sampler == SAMPLER_DDIM) {
         e->late_x0 = tensor_in(r, r->run, z.s);
         e->late_dir = tensor_in(r, r->run, z.s);
@@ -420,7 +416,7 @@ static void begin(Engine *e, Tensor z)
         Lane *l = &e->lane[k];
         l->z = e->own_z ? tensor_in(r, r->run, z.s) : z;
         l->room = tensor_in(r, r->run, SHAPE(e->g->unet->config.out_channels, z.s.d[1], z.s.d[2]));
-        if (!l->context.x && !l->b.context_at && e->g->unet->context) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
+        if (!l->context.x && !l->b.context_at && !l->b.h_of && e->g->unet->context) run_fail(r, E_OPTION, "guidance: branch %s has no text", l->b.name);
         own_text(e, l);
     }
     begin_h(e);

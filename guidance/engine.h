@@ -40,6 +40,13 @@ typedef struct { Want want[WANTS]; int n; } Wants;
 
 /* compose.c */
 bool engine_compose(Engine *e, const Guidance *methods);
+/* engine_batch.c: passes that nobody looks at, several at once */
+bool lane_mixed(const Lane *l, const Clock *c);           /* does its prediction count in this step? */
+bool lane_bare(const Lane *l, const Clock *c);            /* no write acts in it and nothing is added to h */
+void engine_together(Engine *e, Lane *const *l, int n, const Clock *c);
+/* Of n branches and those that repeat their decoders on another h: the latter, and with_base the former too, from one pass of the encoder. */
+void engine_halves(Engine *e, Lane *const *base, int n, bool with_base, const Clock *c);
+Lane *engine_shifted(Engine *e, const Lane *base, const Clock *c);   /* what repeats this branch's decoder in this step; NULL: nothing */
 /* rules.c */
 bool rule_active(const RuleAt *u, const Clock *c);
 bool rule_through(const Energy *en);                       /* of the step, and what it sees depends on the network's output */

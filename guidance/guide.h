@@ -94,6 +94,10 @@ typedef struct {
     bool watch;                                           /* energies with branch NULL look here */
     bool own_z;                                           /* has its own copy of z, moved by its own gradient */
     const char *see_from;                                 /* name of the reference's branch to compare with; NULL: the same name */
+    /* The pass of an earlier branch, with another h: only the decoder half runs again, on the y that h_at makes of the middle
+     * block's output h (both [1,C,h,w]).  It has that branch's z and text, is not watched and writes nothing; nor does that one. */
+    const char *h_of;                                     /* its name; NULL: a pass of its own */
+    void (*h_at)(const Clock *c, Run *r, Tensor y, Tensor h, Tensor silu_temb, void *state);
 } Branch;
 
 /* ---- references: where `ref` comes from ------------------------------------------------------------------------ */
@@ -158,6 +162,8 @@ struct Method {
     void (*after_pass)(const Clock *c, Run *r, const View *now, const View *const *ref, void *state);
     /* After the sampler's step: change z in place; zref[j]: reference j's latent after the same step. */
     void (*after_step)(const Clock *c, Run *r, Tensor z, const Tensor *zref, void *state);
+    Curve *eta;                                           /* of DDIM's step instead of the run's own; NULL: that */
+    double eta_par[4];
     Curve *repeat;                                        /* times the step is done (time travel between); NULL: once */
     double repeat_par[4];
     void *state;                                          /* in the run arena; made by the method's build */
@@ -176,6 +182,7 @@ typedef struct {
     acc energy;                                           /* sum over the rules' last evaluation */
     double grad_norm, push;                               /* |g|; |gain g| / |eps| for TO_EPS rules, |gain g| / |z| otherwise */
     int forwards, backwards;                              /* of one latent, this step */
+    int decodes;                                          /* of them, forwards of the decoder half alone */
 } GuideReport;
 
 typedef struct {
@@ -207,7 +214,7 @@ typedef struct {
     Branch b;
     WriteAt write[LANE_WRITES];
     int writes;
-    void *state;                                          /* of context_at */
+    void *state, *h_state;                                /* of context_at; of h_at */
     Tensor z, context;                                    /* [C,h,w], [T,D] */
     Tensor dh;                                            /* added to the middle block's output [C,h,w]; empty: nothing */
     Tensor gh;                                            /* receives the gradient there when not empty */

@@ -192,7 +192,7 @@ static void place_taps(Placing *p)
 
 Lane lane_make(const Branch *b, void *state)
 {
-    Lane l = { .b = *b, .state = state, .context = b->context };
+    Lane l = { .b = *b, .state = state, .h_state = state, .context = b->context };
     for (int i = 0; i < b->writes && i < LANE_WRITES; i++) l.write[l.writes++] = (WriteAt){ &b->write[i], state };
     return l;
 }
