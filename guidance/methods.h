@@ -6,6 +6,7 @@
 #ifndef GUIDANCE_METHODS_H
 #define GUIDANCE_METHODS_H
 #include "guidance/guide.h"
+#include "nn/delta.h"
 
 typedef struct {
     const char *name;                                     /* as on the command line, without dashes */
@@ -57,6 +58,9 @@ typedef struct {
     Sampler sampler;
     const struct Classifier *classifier;                  /* of noisy pictures (classifier.h); NULL */
     int label;                                            /* its class */
+    const Delta *const *delta;                            /* Asyrp's blocks; NULL */
+    const double *weight;                                 /* one a block; NULL: 1 each */
+    int deltas, train_steps;                              /* of the chain they were learned on; 0: not known */
     const Unet *unet;
     int h, w;                                             /* latent size */
 } MethodInput;
