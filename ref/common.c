@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "nn/pixel.h"
 #include "ref/oneline.h"
 #include "ref/stop.h"
 #include "ref/verbs.h"
@@ -126,6 +127,14 @@ bool common_bundled(const Common *m, const char *folder)
     return same;
 }
 
+Run common_run(const Common *m)
+{
+    bool reference = m->math == MATH_REFERENCE;
+    Run r = { .k = kernels_pick(reference ? "plain" : cpu_name[m->cpu]), .threads = m->threads ? m->threads : system_processors(), .blas = !reference };
+    if (!r.k) run_fail(&r, E_OPTION, "kernels \"%.40s\" do not run here", cpu_name[m->cpu]);
+    return r;
+}
+
 bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
 {
     bool reference = m->math == MATH_REFERENCE;
@@ -133,6 +142,11 @@ bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
         .model = folder, .kernels = reference ? "plain" : cpu_name[m->cpu], .threads = m->threads ? m->threads : system_processors(),
         .blas = !reference, .most_memory = m->most_memory, .once = true
     };
+    if (pixel_kind(folder) != PIXEL_OTHER) {
+        p->run = (Run){ .k = kernels_pick(NULL), .threads = 1 };
+        status_fail(&p->run.status, E_FORMAT, "%.300s: a pixel-space model (%s): it has no text and no autoencoder, and this needs them", folder, pixel_kind_name(pixel_kind(folder)));
+        return false;
+    }
     bool opened = pipeline_open(p, &setup);
     p->run.stop = stop_asked;
     return opened;
@@ -151,6 +165,7 @@ const char *common_hint(const Status *s)
 {
     switch (s->code) {
     case E_MEMORY: return "a smaller picture needs less; --max-memory sets the limit";
+    case E_FORMAT: return strstr(s->text, "pixel-space model") ? "tiller generate --model FOLDER --help and tiller invert --model FOLDER --help say what it can do" : NULL;
     case E_FILE:   return strstr(s->text, "model") ? "--model FOLDER names a model in the diffusers layout" : NULL;
     default:       return torch_advice(s);
     }

@@ -49,3 +49,31 @@ size_t estimate_generate(Pipeline *p, const PipelineRequest *q)
     if (alone) return fixed + most_of(text, most_of(unet + drawing, vae + decoding + kept));
     return fixed + (turns ? 0 : text) + unet + vae + most_of(drawing, decoding + kept);
 }
+
+/* Forward and backward with every step's input remembered, and one step made anew at a time. */
+static size_t remembering(const Steps *s, Shape in)
+{
+    Shape shape[STEPS_MOST];
+    Status ignored = {0};
+    size_t kept = shape_count(in), worst = 0;
+    if (s->n > STEPS_MOST || !steps_shapes(s, in, 0, shape, &ignored)) return 0;
+    for (int i = 0; i < s->n; i++) {
+        size_t w = 3 * inner(&s->step[i], i ? shape[i - 1] : in, shape[i]) + 2 * shape_count(shape[i]);
+        kept += shape_count(shape[i]);
+        if (w > worst) worst = w;
+    }
+    return (kept + worst) * sizeof(real);
+}
+
+size_t estimate_pixel(PixelModel *p, int W, int H)
+{
+    enum { PROGRAM = 13 << 20, SCRATCH = 3 << 20, NUMBERS = 20 };      /* NUMBERS: of a picture's size, in the sampler, noise, levels, PNG */
+    size_t fixed = PROGRAM + SCRATCH + p->structure.reserved + (size_t)W * (size_t)H * 3 * NUMBERS * sizeof(real);
+    pixel_model_plan(p, W, H);
+    size_t numbers = params_bytes(unet_walk, &p->unet), at_work = working(&p->unet.steps, SHAPE(1, H, W, 3));
+    if (*p->classifier_folder) {
+        numbers += params_bytes(adm_classifier_walk, &p->classifier);
+        at_work += remembering(&p->classifier.encoder.steps, SHAPE(1, H, W, 3));
+    }
+    return fixed + numbers + at_work;
+}

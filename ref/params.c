@@ -54,10 +54,15 @@ static void add(Words *w, char *text)
 static void add_picture(Words *w, Arena *a, const Json *j, const char *file, Status *s)
 {
     static const char *const names[] = { "prompt", "negative", "steps", "guidance_scale", "rescale", "eta", "width", "height", "rng", "latents", "math" };
+    static const char *const pixel[] = { "class", "sampler", "respacing", "eta", "classifier_scale", "width", "height", "rng", "math" };
     const Json *seed = json_get(j, "seed"), *count = json_get(j, "num_images");
+    bool of_pixels = json_get(j, "kind") != NULL;
+    size_t rows = of_pixels ? sizeof pixel / sizeof *pixel : sizeof names / sizeof *names;
     int image = 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (json_get(j, names[i])) add(w, word(a, names[i], json_get(j, names[i]), file, s));
+    for (size_t i = 0; i < rows; i++) {
+        const char *name = of_pixels ? pixel[i] : names[i];
+        if (json_get(j, name)) add(w, word(a, name, json_get(j, name), file, s));
+    }
     bool shared = json_is(json_get(j, "batch_rng"), "shared");
     if (shared && count) add(w, word(a, "num-images", count, file, s));
     if (shared) add(w, word(a, "batch-rng", json_get(j, "batch_rng"), file, s));

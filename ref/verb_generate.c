@@ -6,6 +6,7 @@
 #include "ref/image.h"
 #include "ref/metadata.h"
 #include "ref/params.h"
+#include "ref/pixel_verbs.h"
 #include "ref/progress.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
@@ -48,7 +49,8 @@ static const Option row[] = {
 };
 static const OptionPage page = {
     "generate", "Pictures from words.", "tiller generate --prompt \"a photo of a red car on grass\" --seed 7 -o car.png", NULL, 0, 0,
-    "The same command gives the same bytes, for any number of threads and with or without previews.",
+    "The same command gives the same bytes, for any number of threads and with or without previews. Pixel-space models (ADM, DDPM) have options of their "
+    "own, --class and --classifier among them: tiller generate --model FOLDER --help.",
     { TABLE("Picture", row) }
 };
 
@@ -346,6 +348,7 @@ int verb_generate(int argc, char **argv)
     Work w = { .g = &g, .p = &p, .begun = clock_seconds() };
     int code;
     if (edit_asked(argc, argv)) return verb_edit(argc, argv);
+    if (pixel_asked(argc, argv)) return verb_pixel(argc, argv);
     if (parse(&w, &g, &words, argc, argv, &code)) {
         w.request = request_of(&g);
         code = generate(&w);

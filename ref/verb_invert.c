@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ref/edit.h"
+#include "ref/pixel_verbs.h"
 #include "tensor/file.h"
 #include "tensor/safetensors.h"
 
@@ -64,6 +65,7 @@ static void invert(EditRun *w)
 
 int verb_invert(int argc, char **argv)
 {
+    if (pixel_asked(argc, argv)) return verb_pixel_invert(argc, argv);
     EditWork *all = edit_work(argc, argv);
     OptionPage full = page;
     char *rest[1];

@@ -51,6 +51,8 @@ bool common_model(const Common *m, char *folder, size_t room, Status *s);
 /* The path of a bundled file, as "nouns.txt".  E_FILE. */
 bool common_data(char *path, size_t room, const char *name, Status *s);
 bool common_bundled(const Common *m, const char *folder);            /* is it the bundled model? */
+/* Kernels, threads and products as the options say; no memory yet.  E_OPTION in its status. */
+Run common_run(const Common *m);
 /* Open the pipeline as the options say.  Errors are in p->run.status. */
 bool common_pipeline(Pipeline *p, const Common *m, const char *folder);
 /* One warning for the tensors of the model's files that nothing asked for. */
