@@ -1,6 +1,8 @@
 /* bench_unet.c -- the full-size networks, timed.  Random healthy weights, two threads by default.
  *
- *     bench_unet [unet|vae] [latent side] [threads] [batch]
+ *     bench_unet [unet|vae|NAME] [side] [threads] [batch]
+ *
+ * NAME is a pixel-space UNet of published_nets.h (adm256, ffhq, ddpm256 ...), whose side is in pixels and its own by default.
  *
  * Reads commands from standard input and answers each with one line of seconds, so that a script can let another
  * program take turns with this one: "forward", "both" (forward and backward to the latent), "recompute" (the same,
@@ -8,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "nn/unet.h"
+#include "nn/pixel.h"
 #include "nn/vae.h"
 #include "tensor/file.h"
 #include "tensor/random.h"
+#include "tests/published_nets.h"
 
 static const char SD15[] =
     "{\"sample_size\":64,\"in_channels\":4,\"out_channels\":4,\"block_out_channels\":[320,640,1280,1280],"
@@ -50,6 +53,31 @@ static Tensor normal(Bench *b, Shape s, uint64_t seed)
     for (size_t i = 0; i < n; i++) t.x[i] = (real)draw[i];
     arena_release(&b->scratch, 0);
     return t;
+}
+
+static bool build_pixel(Bench *b, const Published *net)
+{
+    Status *s = &b->run.status;
+    AdmConfig adm;
+    DdpmUnetConfig ddpm;
+    const Json *j = json_parse(&b->io, net->config, strlen(net->config), 8, "built-in config", s);
+    if (strstr(net->config, "ddpm_unet")) return ddpm_unet_config(&ddpm, j, "config", s) && ddpm_unet_build(&b->unet, &ddpm, &b->weights, s);
+    return adm_config(&adm, j, "config", s) && adm_build(&b->unet, &adm, &b->weights, s);
+}
+
+static void load_pixel(Bench *b, const Published *net, int side, int batch)
+{
+    Status *s = &b->run.status;
+    if (build_pixel(b, net) && !unet_plan(&b->unet, side, side, 0)) params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
+    stop_if_failed(s);
+    b->z = normal(b, SHAPE(batch, 3, side, side), 1);
+    b->deps = normal(b, SHAPE(batch, b->unet.config.out_channels, side, side), 4);
+    b->eps = tensor_in(&b->run, &b->io, b->deps.s);
+    b->dz = tensor_in(&b->run, &b->io, b->z.s);
+    b->context = tensor_in(&b->run, &b->io, SHAPE(batch, 1));
+    tensor_zero(b->context);
+    for (int i = 0; i < batch; i++) b->t[i] = 500;
+    stop_if_failed(s);
 }
 
 static void load(Bench *b, bool vae, int side, int batch)
@@ -98,11 +126,15 @@ static void pass(Bench *b, const char *command)
 int main(int argc, char **argv)
 {
     bool vae = argc > 1 && !strcmp(argv[1], "vae");
-    int side = argc > 2 ? atoi(argv[2]) : 64, threads = argc > 3 ? atoi(argv[3]) : 2, batch = argc > 4 ? atoi(argv[4]) : 1;
+    const Published *net = NULL;
+    for (int i = 0; i < PUBLISHED && argc > 1; i++)
+        if (!strcmp(argv[1], published[i].name) && !strstr(published[i].config, "classifier")) net = &published[i];
+    int side = argc > 2 ? atoi(argv[2]) : net ? net->side : 64, threads = argc > 3 ? atoi(argv[3]) : 2, batch = argc > 4 ? atoi(argv[4]) : 1;
     Bench *b = calloc(1, sizeof *b);
     if (!b || side < 8 || batch < 1 || batch > 8) return 2;
     b->run = (Run){ .keep = &b->scratch, .temp = &b->scratch, .k = kernels_pick(NULL), .threads = threads, .blas = true };
-    load(b, vae, side, batch);
+    if (net) load_pixel(b, net, side, batch);
+    else     load(b, vae, side, batch);
     char command[64];
     while (fgets(command, sizeof command, stdin)) {
         command[strcspn(command, "\n")] = 0;

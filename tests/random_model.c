@@ -1,16 +1,19 @@
-/* random_model.c -- a Stable Diffusion folder of full size with healthy random weights, for measuring speed and memory
- * where no real checkpoint is at hand.
+/* random_model.c -- a model folder of full size with healthy random weights, for measuring speed and memory where no real
+ * checkpoint is at hand.
  *
- *     random_model sd15|sd21 TOKENIZER_FOLDER OUT_FOLDER      (f16 weights, about 2 GB)
+ *     random_model sd15|sd21 TOKENIZER_FOLDER OUT_FOLDER      (Stable Diffusion; f16 weights, about 2 GB)
+ *     random_model NAME OUT_FOLDER                            (a pixel-space network of published_nets.h: adm64, adm256, ffhq,
+ *                                                              ddpm256, classifier256 ...; f16 weights, adm256 1.1 GB)
  *
  * Each tensor's numbers depend on its name alone, so every run writes the same bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "nn/clip.h"
-#include "nn/unet.h"
+#include "nn/pixel.h"
 #include "nn/vae.h"
 #include "tensor/file.h"
+#include "tests/published_nets.h"
 
 #define DOWN "\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"DownBlock2D\""
 #define UP   "\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\""
@@ -51,7 +54,7 @@ static const char *path(const Maker *m, const char *folder, const char *file)
     static char text[3][1024];
     static int turn;
     char *p = text[turn++ % 3];
-    snprintf(p, sizeof text[0], "%s/%s%s%s", m->out, folder, file ? "/" : "", file ? file : "");
+    snprintf(p, sizeof text[0], "%s%s%s%s%s", m->out, *folder ? "/" : "", folder, file ? "/" : "", file ? file : "");
     return p;
 }
 
@@ -94,10 +97,38 @@ static void copy(Maker *m, const char *from, const char *name)
     free(bytes);
 }
 
+static void pixel_network(Maker *m, const Published *net)
+{
+    static Unet unet;
+    static AdmClassifier classifier;
+    Status *s = &m->status;
+    folder_make(m->out, s);
+    file_save(path(m, "", "config.json"), net->config, strlen(net->config), s);
+    if (strstr(net->config, "adm_classifier")) {
+        if (pixel_build_classifier(&classifier, m->out, &m->weights, s)) component(m, "", net->config, "model.safetensors", adm_classifier_walk, &classifier);
+    } else if (pixel_build_unet(&unet, m->out, &m->weights, s)) component(m, "", net->config, "model.safetensors", unet_walk, &unet);
+}
+
+static int pixel_main(const char *name, const char *out)
+{
+    for (int i = 0; i < PUBLISHED; i++) {
+        if (strcmp(name, published[i].name)) continue;
+        Maker m = { .out = out };
+        pixel_network(&m, &published[i]);
+        if (m.status.code != OK) fprintf(stderr, "random_model: %s\n", m.status.text);
+        return m.status.code != OK;
+    }
+    fputs("random_model: networks are", stderr);
+    for (int i = 0; i < PUBLISHED; i++) fprintf(stderr, " %s", published[i].name);
+    fputs("\n", stderr);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3) return pixel_main(argv[1], argv[2]);
     if (argc != 4 || (strcmp(argv[1], "sd15") && strcmp(argv[1], "sd21"))) {
-        fputs("usage: random_model sd15|sd21 TOKENIZER_FOLDER OUT_FOLDER\n", stderr);
+        fputs("usage: random_model sd15|sd21 TOKENIZER_FOLDER OUT_FOLDER\n       random_model NAME OUT_FOLDER\n", stderr);
         return 2;
     }
     static const char *const files[] = { "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json" };

@@ -4,42 +4,17 @@
 #include "tensor/file.h"
 #include "tests/files.h"
 #include "tests/pixel_nets.h"
+#include "tests/published_nets.h"
 
 static Arena arena;
 
 /* ---- published networks ---- */
 
-#define RELEASED "\"learn_sigma\":true,\"resblock_updown\":true,\"use_scale_shift_norm\":true,\"attention_resolutions\":\"32,16,8\""
-#define SCORER "\"kind\":\"adm_classifier\",\"resblock_updown\":true,\"use_scale_shift_norm\":true,\"pool\":\"attention\""
-
-typedef struct { const char *name, *config; size_t parameters; int tensors, H, h[3]; } Published;
-static const Published published[] = {
-    { "64x64_diffusion", "{\"kind\":\"adm_unet\",\"image_size\":64,\"num_channels\":192,\"num_res_blocks\":3,\"num_head_channels\":64,\"class_cond\":true,"
-      "\"use_new_attention_order\":true,\"noise_schedule\":\"cosine\"," RELEASED "}", 295904454, 541, 64, { 768, 8, 8 } },
-    { "128x128_diffusion", "{\"kind\":\"adm_unet\",\"image_size\":128,\"num_channels\":256,\"num_res_blocks\":2,\"num_heads\":4,\"class_cond\":true," RELEASED "}",
-      421529606, 493, 128, { 1024, 8, 8 } },
-    { "256x256_diffusion", "{\"kind\":\"adm_unet\",\"image_size\":256,\"num_channels\":256,\"num_res_blocks\":2,\"num_head_channels\":64,\"class_cond\":true," RELEASED "}",
-      553838086, 567, 256, { 1024, 8, 8 } },
-    { "256x256_diffusion_uncond", "{\"kind\":\"adm_unet\",\"image_size\":256,\"num_channels\":256,\"num_res_blocks\":2,\"num_head_channels\":64,"
-      "\"class_cond\":false,\"diffusion_steps\":1000,\"noise_schedule\":\"linear\",\"use_fp16\":true," RELEASED "}", 552814086, 566, 256, { 1024, 8, 8 } },
-    { "512x512_diffusion", "{\"kind\":\"adm_unet\",\"image_size\":512,\"num_channels\":256,\"num_res_blocks\":2,\"num_head_channels\":64,\"num_classes\":1000," RELEASED "}",
-      558997638, 645, 512, { 1024, 8, 8 } },
-    { "lsun", "{\"kind\":\"adm_unet\",\"image_size\":256,\"num_channels\":256,\"num_res_blocks\":2,\"num_head_channels\":64,\"dropout\":0.1," RELEASED "}",
-      552814086, 566, 256, { 1024, 8, 8 } },
-    { "ffhq, afhq, metfaces", "{\"kind\":\"adm_unet\",\"image_size\":256,\"num_channels\":128,\"num_res_blocks\":1,\"num_head_channels\":64,\"learn_sigma\":true,"
-      "\"resblock_updown\":true,\"attention_resolutions\":[16]}", 93563910, 362, 256, { 512, 8, 8 } },
-    { "celebahq, lsun (ddpm)", "{\"kind\":\"ddpm_unet\",\"dropout\":0.0,\"resamp_with_conv\":true}", 113673219, 450, 256, { 512, 8, 8 } },
-    { "64x64_classifier", "{\"image_size\":64,\"num_res_blocks\":4," SCORER "}", 65438568, 307, 64, { 512, 8, 8 } },
-    { "128x128_classifier", "{\"image_size\":128," SCORER "}", 42568040, 221, 128, { 512, 8, 8 } },
-    { "256x256_classifier", "{\"image_size\":256," SCORER "}", 54096360, 249, 256, { 512, 8, 8 } },
-    { "512x512_classifier", "{\"image_size\":512," SCORER "}", 54448360, 281, 512, { 512, 8, 8 } },
-};
-
 static void counts(void)
 {
     static AdmClassifier c;
     static Unet u;
-    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+    for (int i = 0; i < PUBLISHED; i++) {
         const Published *p = &published[i];
         Status s = { OK, "" };
         AdmConfig adm;
@@ -53,9 +28,32 @@ static void counts(void)
         char found[80];
         int tensors;
         size_t n = scorer ? params_count(adm_classifier_walk, &c, &tensors) : params_count(unet_walk, &u, &tensors);
-        Shape h = unet_h_shape(scorer ? &c.encoder : &u, 2, p->H, p->H);
+        Shape h = unet_h_shape(scorer ? &c.encoder : &u, 2, p->side, p->side);
         snprintf(found, sizeof found, "%zu in %d, h %dx%dx%d", n, tensors, h.d[1], h.d[2], h.d[3]);
         check_line(p->name, found, n == p->parameters && tensors == p->tensors && shape_same(h, SHAPE(2, p->h[0], p->h[1], p->h[2])));
+        arena_release(&arena, 0);
+    }
+}
+
+/* A flag that is left out takes the released scripts' default: written out, it is the same network. */
+static void defaults(void)
+{
+    static const char *const pair[][2] = {
+        { "{}", "{\"image_size\":64,\"num_channels\":128,\"num_res_blocks\":2,\"num_heads\":4,\"num_heads_upsample\":-1,\"num_head_channels\":-1,"
+          "\"attention_resolutions\":\"16,8\",\"channel_mult\":\"\",\"class_cond\":false,\"use_scale_shift_norm\":true,\"resblock_updown\":false,"
+          "\"use_new_attention_order\":false,\"learn_sigma\":false,\"norm_groups\":32,\"in_channels\":3,\"out_channels\":3}" },
+        { "{\"kind\":\"adm_classifier\",\"image_size\":256}", SCORER_OF(256, 2) },
+    };
+    for (int i = 0; i < 2; i++) {
+        AdmConfig c[2];
+        Status s = { OK, "" };
+        for (int k = 0; k < 2; k++) adm_config(&c[k], tiny_json(&arena, pair[i][k], &s), "config.json", &s);
+        bool flags = c[0].scale_shift == c[1].scale_shift && c[0].updown == c[1].updown && c[0].new_order == c[1].new_order &&
+                     c[0].learned_variance == c[1].learned_variance && !memcmp(c[0].attention, c[1].attention, sizeof c[0].attention);
+        check_line(pair[i][0], s.text, s.code == OK && flags && c[0].image_size == c[1].image_size && c[0].channels == c[1].channels &&
+                   c[0].levels == c[1].levels && c[0].layers == c[1].layers && c[0].heads == c[1].heads && c[0].heads_up == c[1].heads_up &&
+                   c[0].head_width == c[1].head_width && c[0].groups == c[1].groups && c[0].out_channels == c[1].out_channels && c[0].in_channels == c[1].in_channels &&
+                   c[0].classes == c[1].classes && !memcmp(c[0].width, c[1].width, sizeof c[0].width));
         arena_release(&arena, 0);
     }
 }
@@ -181,6 +179,7 @@ int main(int argc, char **argv)
 {
     if (argc < 1 || !scratch_make(argv[0])) return 2;
     counts();
+    defaults();
     refusals();
     folders();
     classifier_folder();
