@@ -94,6 +94,6 @@ const MethodInfo method_classifier = {
     "classifier", "Classifier guidance", "Dhariwal & Nichol, arXiv 2105.05233",
     "draw what a classifier of noisy pictures takes for a class; pixel-space models",
     "mean += s Sigma d/dz log p(y|z,t),  or with DDIM  eps -= s sigma_t d/dz log p(y|z,t)",
-    "tiller generate --model adm-64 --class 207 --classifier adm-64-classifier",
+    "tiller generate --model adm-64 --class 207 --classifier adm-64-noisy",
     option, OPTIONS, 0, false, build, NULL,
 };

@@ -30,7 +30,8 @@ static const Option row[] = {
       "its strength [default: as published: 1 at 64 x 64 and 256, 0.5 at 128, 4 at 512, 10 for a model of 256 without classes]", NULL },
     { "sampler",        0,   OPTION_CHOICE, AT(sampler),       0, 0,       "auto", "auto|ddpm|ddim", "ddpm: ancestral; auto: ddim if the respacing begins so", NULL },
     { "respacing",      0,   OPTION_TEXT,   AT(respacing),     0, 0,       NULL,  "LIST",
-      "the times that are kept: 250, ddim25, or counts of equal sections, 10,15,20 [default: the model's, else 250, or ddim25 with --sampler ddim]", "timestep-respacing" },
+      "the times that are kept: 250, ddim25, or counts of equal sections, 10,15,20 [default: the model's, else 250, or ddim25 with --sampler ddim]",
+      "timestep-respacing" },
     { "steps",          0,   OPTION_INT,    AT(steps),         2, 10000,   NULL,  "N",     "the same as --respacing N, or ddimN with --sampler ddim", NULL },
     { "eta",            0,   OPTION_REAL,   AT(eta),           0, 1,       "0",   "X",     "of DDIM: fresh noise per step", NULL },
     { "seed",           's', OPTION_SEED,   AT(seed),          0, 0,       NULL,  "N",
@@ -56,7 +57,7 @@ static const Option other[] = {
     { "guidance-scale", 0,   OPTION_TEXT,   AT(guidance),      0, 0,       NULL,  "X",     "likewise; --classifier-scale", "cfg-scale" },
 };
 static const OptionPage page = {
-    "generate", "Pictures of a pixel-space model.", "tiller generate --model adm-64 --class 207 --classifier adm-64-classifier --seed 7", NULL, 0, 0,
+    "generate", "Pictures of a pixel-space model.", "tiller generate --model adm-64 --class 207 --classifier adm-64-noisy -s 7", NULL, 0, 0,
     "The folder of --model holds config.json with its kind (adm_unet, ddpm_unet) and model.safetensors. The same command gives the same bytes, "
     "for any number of threads. The published ImageNet models were sampled with --respacing 250, LSUN's with 1000 steps.",
     { TABLE("Picture", row), TABLE("Refused with such a model", other) }
