@@ -32,18 +32,22 @@ typedef struct {
     Norm before, after;
     Transformer body;
     Linear projection;
+    bool openai;                                          /* named as in OpenAI's state dict: visual.conv1, ...; projection transposed there */
 } ClipImage;
 typedef struct { ClipText text; ClipImage image; Param logit_scale; } Clip;   /* a whole CLIPModel */
 
 /* A tower's own config.json, or a whole CLIPModel's, whose text_config or vision_config is then read.  A tower on its own has a
- * projection when "architectures" says ...WithProjection.  Missing fields take the reference's defaults. */
+ * projection when "architectures" says ...WithProjection, or "kind" clip_vision.  Missing fields take the reference's defaults. */
 bool clip_text_config (ClipTextConfig *c,  const Json *j, const char *file, Status *s);
 bool clip_image_config(ClipImageConfig *c, const Json *j, const char *file, Status *s);
 bool clip_text_build (ClipText *m,  const ClipTextConfig *c,  Arena *weights, Status *s);
 bool clip_image_build(ClipImage *m, const ClipImageConfig *c, Arena *weights, Status *s);
+bool clip_image_build_openai(ClipImage *m, const ClipImageConfig *c, Arena *weights, Status *s);
+/* The configuration of such a state dict from its shapes: heads of 64, quick_gelu. */
+bool clip_image_config_of(ClipImageConfig *c, const Weights *w, Status *s);
 bool clip_build(Clip *m, const Json *config, const char *file, Arena *weights, Status *s);
 void clip_text_walk(void *m, Walk *w);                    /* names begin with text_model. ; text_projection.weight */
-void clip_image_walk(void *m, Walk *w);                   /* vision_model. ; visual_projection.weight */
+void clip_image_walk(void *m, Walk *w);                   /* vision_model. ; visual_projection.weight; or visual. */
 void clip_walk(void *m, Walk *w);                         /* both, and logit_scale */
 
 typedef struct { TransformerPass body; NormCache final; Tensor hidden0, last, pooled; int *end; } ClipTextPass;

@@ -17,6 +17,7 @@ static const char *const idle[] = {
 
 static bool has_projection(const Json *j)
 {
+    if (json_is(json_get(j, "kind"), "clip_vision")) return true;
     const Json *names = json_get(j, "architectures");
     for (const Json *e = names && names->kind == JSON_ARRAY ? names->child : NULL; e; e = e->next)
         if (e->kind == JSON_STRING && strstr(e->text, "WithProjection")) return true;
@@ -75,6 +76,7 @@ bool clip_image_config(ClipImageConfig *t, const Json *j, const char *file, Stat
     if (s->code != OK) return false;
     common(&c, &t->width, &t->mlp, &t->heads, &t->layers, &t->act, &t->eps, 768, 12);
     config_ignore(&c, "eos_token_id");
+    config_only(&c, "kind", "clip_vision");
     t->image    = config_int(&c, "image_size", 224, 1, LARGEST);
     t->patch    = config_int(&c, "patch_size", 32, 1, LARGEST);
     t->channels = config_int(&c, "num_channels", 3, 1, 16);

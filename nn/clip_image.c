@@ -3,7 +3,7 @@
 #include "tensor/shape.h"
 #include "tensor/tokens.h"
 
-bool clip_image_build(ClipImage *m, const ClipImageConfig *c, Arena *weights, Status *s)
+static bool build(ClipImage *m, const ClipImageConfig *c, const TransformerNames *names, Arena *weights, Status *s)
 {
     TransformerConfig body = { c->layers, c->width, c->mlp, c->heads, c->act, c->eps, .causal = false };
     Norm norm = norm_make(c->width, 0, c->eps, ACT_NONE);
@@ -12,12 +12,42 @@ bool clip_image_build(ClipImage *m, const ClipImageConfig *c, Arena *weights, St
                       .patch = conv_make(c->channels, c->width, c->patch, c->patch, 0, 0), .before = norm, .after = norm };
     m->patch.b = param_none();
     m->projection = c->projection ? linear_make(c->width, c->projection, false) : (Linear){ param_none(), param_none() };
-    return transformer_build(&m->body, &body, &transformer_clip_image, weights, s);
+    return transformer_build(&m->body, &body, names, weights, s);
+}
+
+bool clip_image_build(ClipImage *m, const ClipImageConfig *c, Arena *weights, Status *s)
+{
+    return build(m, c, &transformer_clip_image, weights, s);
+}
+
+bool clip_image_build_openai(ClipImage *m, const ClipImageConfig *c, Arena *weights, Status *s)
+{
+    bool good = build(m, c, &transformer_clip_openai, weights, s);
+    m->openai = true;
+    m->projection.w.layout = TRANSPOSED;
+    return good;
+}
+
+static void openai_walk(ClipImage *m, Walk *w)
+{
+    size_t before = walk_enter(w, "visual");
+    walk_param(w, &m->class_token, "class_embedding");
+    conv_walk(&m->patch, w, "conv1");
+    walk_param(w, &m->positions, "positional_embedding");
+    norm_walk(&m->before, w, "ln_pre");
+    norm_walk(&m->after, w, "ln_post");
+    walk_param(w, &m->projection.w, "proj");
+    walk_leave(w, before);
+    transformer_walk(&m->body, w);
 }
 
 void clip_image_walk(void *model, Walk *w)
 {
     ClipImage *m = model;
+    if (m->openai) {
+        openai_walk(m, w);
+        return;
+    }
     size_t before = walk_enter(w, "vision_model"), at = walk_enter(w, "embeddings");
     walk_param(w, &m->class_token, "class_embedding");
     conv_walk(&m->patch, w, "patch_embedding");

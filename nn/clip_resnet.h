@@ -22,7 +22,7 @@ typedef struct {
     ConvNorm stem[3];
     Bottleneck *block;                                    /* of all stages in turn */
     int blocks;
-    Param positions;
+    Param positions;                                      /* [T+1,C] */
     Attention pool;
 } ClipResnet;
 
@@ -31,9 +31,9 @@ bool clip_resnet_config_of(ClipResnetConfig *c, const Weights *w, Status *s);   
 bool clip_resnet_build(ClipResnet *m, const ClipResnetConfig *c, Arena *weights, Status *s);
 void clip_resnet_walk (void *m, Walk *w);
 
-typedef struct { ConvCache conv; Tensor raw, y; } ConvNormCache;             /* raw: before the norm; y: after relu */
-typedef struct { ConvNormCache a, b, c, skip; Tensor x, out; } BottleneckCache;
-typedef struct { ConvNormCache stem[3]; BottleneckCache *block; AttentionCache pool; Tensor last, tokens; } ClipResnetPass;
+typedef struct { ConvCache conv; Tensor raw, y; } ConvNormCache;             /* raw: before the norm; y: after relu, empty without */
+typedef struct { ConvNormCache a, b, c, skip; } BottleneckCache;
+typedef struct { ConvNormCache stem[3]; BottleneckCache *block; AttentionCache pool; Tensor last, tokens, first; } ClipResnetPass;
 /* pixels [N,3,S,S] (normalised) -> embeds [N,projection]. */
 void clip_resnet_forward (Run *r, const ClipResnet *m, Tensor embeds, ClipResnetPass *p, Tensor pixels);
 void clip_resnet_backward(Run *r, ClipResnet *m, Tensor dpixels, Tensor dembeds, const ClipResnetPass *p);   /* dpixels may be empty */

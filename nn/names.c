@@ -2,7 +2,7 @@
 #include <string.h>
 #include "nn/names.h"
 
-static const char *const PREFIX[] = { "text_model.", "vision_model." };
+static const char *const PREFIX[] = { "text_model.", "vision_model.", "visual." };
 static const struct { const char *ours, *theirs; } LEAF[] = {
     { "to_q.", "query." }, { "to_k.", "key." }, { "to_v.", "value." }, { "to_out.0.", "proj_attn." }
 };
@@ -33,5 +33,6 @@ bool names_other(const char *name, char *to, size_t room)
 bool names_ignored(const char *name)
 {
     const char *leaf = strrchr(name, '.');
-    return !strcmp(leaf ? leaf + 1 : name, "position_ids");
+    if (leaf) name = leaf + 1;
+    return !strcmp(name, "position_ids") || !strcmp(name, "num_batches_tracked");
 }

@@ -27,7 +27,7 @@ bool param_there(const Param *p) { return p->rank >= 0; }
 Shape param_shape(const Param *p)
 {
     const int *d = p->size;
-    if (p->layout != AS_STORED) return SHAPE(d[0], d[2], d[3], d[1]);
+    if (p->layout == CONV || p->layout == WINOGRAD) return SHAPE(d[0], d[2], d[3], d[1]);
     if (p->rank <= 0) return SHAPE(p->rank == 0);         /* a scalar is [1] */
     Shape s = {{ 0 }};
     memcpy(s.d, d, (size_t)p->rank * sizeof *d);
@@ -56,7 +56,8 @@ void walk_param(Walk *w, Param *p, const char *leaf)
 {
     char name[sizeof w->path + 64];
     if (!param_there(p)) return;
-    snprintf(name, sizeof name, "%s%s%s", w->path, *w->path && *leaf ? "." : "", leaf);
+    size_t n = strlen(w->path);
+    snprintf(name, sizeof name, "%s%s%s", w->path, n && *leaf && w->path[n - 1] != '_' ? "." : "", leaf);
     w->visit(w, p, name);
 }
 
@@ -167,7 +168,7 @@ static void healthy(const Param *p, const char *name, float *mean, float *spread
     if (ends(name, "logit_scale"))      *mean = 2.6592f, *spread = 0;        /* ln(1/0.07), where CLIP's training starts */
     else if (ends(name, "_embedding") || ends(name, "token_embedding.weight") || ends(name, "position_embedding.weight")) *spread = 0.5f;
     else if (p->rank >= 2)              *spread = 1 / sqrt(fan_in);
-    else if (ends(name, "bias"))        *spread = 0.1f;
+    else if (ends(name, "bias") || ends(name, "running_mean")) *spread = 0.1f;
     else                                *mean = 1, *spread = 0.2f;           /* the weight of a norm */
 }
 
@@ -176,6 +177,7 @@ static void batch_visit(Walk *w, Param *p, const char *name)                 /* 
     (void)name;
     size_t *most = w->self, row = p->layout != AS_STORED ? shape_count(param_shape(p)) / (size_t)p->size[0] : 0;
     if (p->layout == WINOGRAD) row *= WINOGRAD_ROWS;
+    if (p->layout == TRANSPOSED) row = (size_t)p->size[0];
     if (row > *most) *most = row;
 }
 
@@ -243,7 +245,7 @@ bool params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t see
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
-bool param_permuted(const Param *p) { return p->layout != AS_STORED && p->size[2] * p->size[3] > 1; }
+bool param_permuted(const Param *p) { return p->layout != AS_STORED && p->layout != TRANSPOSED && p->size[2] * p->size[3] > 1; }
 
 /* Rows [I,kh,kw] of a file <-> rows [kh,kw,I] in memory. */
 static void rows_to_memory(real *to, const real *from, size_t rows, const Param *p)
@@ -307,6 +309,7 @@ static void file_size(const Param *p, uint64_t size[4])
 {
     for (int i = 0; i < 4; i++) size[i] = i < p->rank ? (uint64_t)p->size[i] : 1;
     if (p->parts > 1) size[0] *= (uint64_t)p->parts;
+    if (p->layout == TRANSPOSED) size[0] = (uint64_t)p->size[1], size[1] = (uint64_t)p->size[0];
 }
 
 static bool fits(const Param *p, const SafeEntry *e)
@@ -356,6 +359,19 @@ static bool read_part(const Weights *w, const Safetensors *in, const SafeEntry *
     return true;
 }
 
+/* to[o,i] from rows i of the file */
+static bool read_transposed(const Weights *w, const Safetensors *in, const SafeEntry *e, const Param *p, real *to, real *batch, Status *s)
+{
+    uint64_t O = (uint64_t)p->size[0], I = (uint64_t)p->size[1], rows = O < PARAM_BATCH ? PARAM_BATCH / O : 1;
+    for (uint64_t i = 0; i < I; i += rows) {
+        if (rows > I - i) rows = I - i;
+        if (!weights_read_part(w, in, e, i * O, rows * O, batch, s)) return false;
+        for (uint64_t k = 0; k < rows; k++)
+            for (uint64_t o = 0; o < O; o++) to[o * I + i + k] = batch[k * O + o];
+    }
+    return true;
+}
+
 static void read_visit(Walk *w, Param *p, const char *name)
 {
     Load *l = w->self;
@@ -366,6 +382,8 @@ static void read_visit(Walk *w, Param *p, const char *name)
     uint64_t row = e->rank ? e->count / e->size[0] : 1;
     if (p->parts > 1) {
         if (!read_part(l->w, in, e, p, t.x, l->status)) return;
+    } else if (p->layout == TRANSPOSED) {
+        if (!read_transposed(l->w, in, e, p, t.x, l->batch, l->status)) return;
     } else if (p->layout == WINOGRAD)
         for (int o = 0; o < p->size[0]; o += WINOGRAD_ROWS) {
             if (!weights_read_part(l->w, in, e, (uint64_t)o * row, WINOGRAD_ROWS * row, l->batch, l->status)) return;

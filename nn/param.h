@@ -8,13 +8,13 @@
 #include "tensor/run.h"
 
 /* CONV: files hold [O,I,kh,kw], memory holds [O,kh,kw,I].  WINOGRAD: the value is u of conv.h instead; it has gradients
- * (in CONV's order) but cannot be saved.  All else is as stored (file rank may exceed: the checkpoint's [C,C,1,1] loads
+ * (in CONV's order) but cannot be saved.  TRANSPOSED: files hold [in,out], memory [out,in].  All else is as stored (file rank may exceed: the checkpoint's [C,C,1,1] loads
  * into [C,C], and [C,C] into [C,C,1,1], when the counts agree). */
-typedef enum { AS_STORED, CONV, WINOGRAD } Layout;
+typedef enum { AS_STORED, CONV, WINOGRAD, TRANSPOSED } Layout;
 typedef struct {
     Tensor v, grad;                                       /* v empty: not loaded; grad empty: frozen, costs nothing */
     Layout layout;
-    int rank, size[4];                                    /* as the checkpoint has it; rank 0 is a scalar; rank -1: absent */
+    int rank, size[4];                                    /* as the checkpoint has it (TRANSPOSED: as memory); rank 0 is a scalar; rank -1: absent */
     int parts, part, block;                               /* parts > 1: some rows of a fused tensor, see param_part */
 } Param;
 
@@ -40,7 +40,7 @@ typedef void WalkModel(void *model, Walk *w);             /* e.g. unet_walk */
 size_t walk_enter(Walk *w, const char *module);           /* append ".module"; returns what walk_leave needs */
 size_t walk_enter_at(Walk *w, const char *list, int i);   /* append ".list.i" */
 void   walk_leave(Walk *w, size_t before);
-void   walk_param(Walk *w, Param *p, const char *leaf);   /* visit path.leaf when the parameter is there */
+void   walk_param(Walk *w, Param *p, const char *leaf);   /* visit path.leaf when the parameter is there; a path that ends in _ takes no dot */
 
 typedef struct {
     int loaded, surplus, nonfinite;                       /* nonfinite: parameters that hold NaN or infinity; looked for when a checkpoint is loaded */
@@ -61,7 +61,7 @@ size_t params_count(WalkModel *walk, void *model, int *tensors);     /* numbers,
 Param *params_find(WalkModel *walk, void *model, const char *name);  /* of a fused tensor, part 0 */
 bool   params_want_gradients(WalkModel *walk, void *model, Arena *a, Status *s);     /* all of them, zeroed */
 /* Deterministic healthy random values for tests and benchmarks; each tensor's numbers depend on seed and name only, and
- * are floats in both builds.  n is a sum of four uniforms, scaled to variance 1 (bounded by 3.46): norms 1 + 0.2 n, biases
+ * are floats in both builds.  n is a sum of four uniforms, scaled to variance 1 (bounded by 3.46): norms 1 + 0.2 n, biases and means
  * 0.1 n, embeddings 0.5 n, logit_scale 2.6592, all else n / sqrt(fan_in). */
 bool   params_randomise(WalkModel *walk, void *model, Arena *weights, uint64_t seed, Status *s);
 void   param_to_file_order(real *to, Tensor t, const Param *p);      /* a value or gradient of param_shape, in the checkpoint's order */

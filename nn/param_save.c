@@ -44,6 +44,7 @@ static void describe_visit(Walk *w, Param *p, const char *name)
     *o = (SafeOut){ .name = memcpy(copy, name, n), .type = v->type, .rank = p->rank, .from = part, .is_real = true };
     memcpy(o->size, p->size, (size_t)p->rank * sizeof *p->size);
     o->size[0] *= p->rank ? (int)parts : 1;
+    if (p->layout == TRANSPOSED) o->size[0] = p->size[1], o->size[1] = p->size[0];
     memset(part, 0, parts * sizeof *part);
     part[0] = p;
 }
@@ -58,6 +59,16 @@ static bool put_parts(SafeWriter *w, const Param *const part[], Status *s)
     return true;
 }
 
+static bool put_transposed(SafeWriter *w, const Param *p, real *batch, Status *s)
+{
+    size_t O = (size_t)p->size[0], I = (size_t)p->size[1];
+    for (size_t i = 0; i < I; i++) {
+        for (size_t o = 0; o < O; o++) batch[o] = p->v.x[o * I + i];
+        if (!safetensors_put(w, batch, O, s)) return false;
+    }
+    return true;
+}
+
 static bool put_param(SafeWriter *w, const Param *const part[], real *batch, Status *s)
 {
     const Param *p = part[0];
@@ -65,6 +76,7 @@ static bool put_param(SafeWriter *w, const Param *const part[], real *batch, Sta
         if (!part[i]) status_fail(s, E_OPTION, "part %d of a fused tensor was not walked", i);
     if (s->code != OK) return false;
     if (p->parts > 1) return put_parts(w, part, s);
+    if (p->layout == TRANSPOSED) return put_transposed(w, p, batch, s);
     if (!param_permuted(p)) return safetensors_put(w, p->v.x, tensor_count(p->v), s);
     size_t O = (size_t)p->size[0], row = tensor_count(p->v) / O, rows = row < PARAM_BATCH ? PARAM_BATCH / row : 1;
     for (size_t o = 0; o < O; o += rows) {

@@ -5,6 +5,8 @@
 #define CLIP_BLOCK "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", "self_attn", "self_attn", { "q_proj", "k_proj", "v_proj", "out_proj" }, false
 const TransformerNames transformer_clip_text  = { "text_model.encoder.layers", CLIP_BLOCK };
 const TransformerNames transformer_clip_image = { "vision_model.encoder.layers", CLIP_BLOCK };
+const TransformerNames transformer_clip_openai = { "visual.transformer.resblocks", "ln_1", "ln_2", "mlp.c_fc", "mlp.c_proj", "attn", "attn",
+                                                   { "in_proj_", "in_proj_", "in_proj_", "out_proj" }, true };
 const TransformerNames transformer_dino = { "blocks", "norm1", "norm2", "mlp.fc1", "mlp.fc2", "attn", "attn", { "qkv", "qkv", "qkv", "proj" }, true };
 const TransformerNames transformer_vit = { "encoder.layer", "layernorm_before", "layernorm_after", "intermediate.dense", "output.dense", "attention",
                                            "attention", { "attention.query", "attention.key", "attention.value", "output.dense" }, false };

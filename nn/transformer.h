@@ -18,6 +18,7 @@ typedef struct {                                          /* module names in the
     bool fused;                                           /* q, k and v are rows, in this order, of one tensor: all three have its name */
 } TransformerNames;
 extern const TransformerNames transformer_clip_text, transformer_clip_image;
+extern const TransformerNames transformer_clip_openai;   /* the image tower in OpenAI's state dict */
 extern const TransformerNames transformer_dino, transformer_vit;             /* as published; transformers' ViTModel */
 
 typedef struct { int layers, width, mlp, heads; PointAct act; double eps; bool causal; } TransformerConfig;

@@ -55,6 +55,8 @@ static const struct { const char *kind; ConformKind *run; int how; } KINDS[] = {
     { "pix-asyrp-loop",      conform_asyrp_loop,   0 },
     { "pix-asyrp-step-*",    conform_asyrp_step,   0 },
     { "pix-asyrp-train",     conform_asyrp_train,  0 },
+    { "pix-clip-rn",         conform_clip_tower,   0 },
+    { "pix-clip-vit",        conform_clip_tower,   0 },
     { "pix-ddim-fwd",        conform_pixel_unet,   0 },
     { "pix-adm-sampling",    conform_adm_sampling, 0 },
     { "pix-dino",            conform_dino,         0 },

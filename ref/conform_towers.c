@@ -1,5 +1,6 @@
 /* The towers that see: DINO, CLIP's two kinds, the LPIPS head.  Losses are sum(in.gK * output). */
-#include <stdio.h>
+#include <string.h>
+#include "nn/clip_tower.h"
 #include "nn/dino.h"
 #include "ref/conform.h"
 #include "tensor/shape.h"
@@ -43,5 +44,27 @@ void conform_dino(Case *c)
     judge(c, "out.keys", apart);
     by_heads(gheads, dkeys, true);
     dino_backward(r, &m, dx, gcls, glast, dkeys, &p);
+    judge(c, "grad.x", dx);
+}
+
+/* ---- kinds "pix-clip-vit", "pix-clip-rn" ---- */
+
+void conform_clip_tower(Case *c)
+{
+    Run *r = &c->run;
+    ClipTower t;
+    ClipTowerPass p = {0};
+    const char *folder = case_model(c, NULL);
+    if (!run_ok(r) || !clip_tower_load(&t, folder, c->weights, NULL, &r->status)) return;
+    Tensor x = case_in(c, "in.x"), g = case_in(c, "in.gy");
+    int N = x.s.d[0], S = case_int(c, "clip_size", t.size);
+    if (!strcmp(case_text(c, "resize", "bicubic"), "bilinear")) t.preprocess.kernel = RESIZE_BILINEAR;
+    t.preprocess.antialias = case_flag(c, "antialias", false);
+    Tensor pixels = case_new(c, SHAPE(N, 3, S, S)), embed = case_new(c, SHAPE(N, t.width)), dx = case_new(c, x.s);
+    preprocess_forward(r, &t.preprocess, pixels, x);
+    judge(c, "mid.preprocessed", pixels);
+    clip_tower_embed(r, &t, embed, &p, x);
+    judge(c, "out.embed", embed);
+    clip_tower_embed_backward(r, &t, dx, g, &p);
     judge(c, "grad.x", dx);
 }
