@@ -10,7 +10,7 @@ enum { UNET, CLASSIFIER };
 /* How to sample, and how the network was trained: no effect on what it computes. */
 static const char *const idle[] = {
     "dropout", "use_checkpoint", "use_fp16", "diffusion_steps", "noise_schedule", "timestep_respacing", "use_kl", "predict_xstart",
-    "rescale_timesteps", "rescale_learned_sigmas", "clip_denoised", "classifier_scale", "use_ddim", "batch_size", "num_samples",
+    "rescale_timesteps", "rescale_learned_sigmas", "clip_denoised", "sigma_small", "classifier_scale", "use_ddim", "batch_size", "num_samples",
 };
 
 typedef struct { int image_size, levels; double mult[7]; } Multipliers;

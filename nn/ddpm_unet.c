@@ -7,6 +7,12 @@ enum { WIDEST = 16384, MOST_LAYERS = 16 };
 
 /* ---- configuration ---- */
 
+/* How to sample, and how the network was trained: no effect on what it computes. */
+static const char *const idle[] = {
+    "dropout", "var_type", "ema", "ema_rate", "diffusion_steps", "noise_schedule", "timestep_respacing", "rescale_timesteps",
+    "clip_denoised", "sigma_small", "predict_xstart",
+};
+
 static void levels(DdpmUnetConfig *u, Config *c)
 {
     static const int mult[] = { 1, 1, 2, 2, 4, 4 }, at[] = { 16 };
@@ -31,10 +37,7 @@ bool ddpm_unet_config(DdpmUnetConfig *u, const Json *j, const char *file, Status
     if (s->code != OK) return false;
     config_word(&c, "kind", 0, kinds);
     config_word(&c, "type", 0, types);
-    config_ignore(&c, "dropout");                         /* no effect when sampling, as what follows */
-    config_ignore(&c, "var_type");
-    config_ignore(&c, "ema");
-    config_ignore(&c, "ema_rate");
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) config_ignore(&c, idle[i]);
     if (!config_bool(&c, "resamp_with_conv", true)) config_fail(&c, "resamp_with_conv", "must be true, as in every published model");
     u->image_size   = config_int(&c, "image_size", 256, 1, 65536);
     u->channels     = config_int(&c, "ch", 128, 4, WIDEST);

@@ -2,7 +2,7 @@
  *
  *     bench_unet [unet|vae|NAME] [side] [threads] [batch]
  *
- * NAME is a pixel-space UNet of published_nets.h (adm256, ffhq, ddpm256 ...), whose side is in pixels and its own by default.
+ * NAME is a pixel-space UNet of data/pixel-models (256x256_diffusion_uncond, ffhq ...), whose side is in pixels and by default its own.
  *
  * Reads commands from standard input and answers each with one line of seconds, so that a script can let another
  * program take turns with this one: "forward", "both" (forward and backward to the latent), "recompute" (the same,
@@ -55,20 +55,10 @@ static Tensor normal(Bench *b, Shape s, uint64_t seed)
     return t;
 }
 
-static bool build_pixel(Bench *b, const Published *net)
-{
-    Status *s = &b->run.status;
-    AdmConfig adm;
-    DdpmUnetConfig ddpm;
-    const Json *j = json_parse(&b->io, net->config, strlen(net->config), 8, "built-in config", s);
-    if (strstr(net->config, "ddpm_unet")) return ddpm_unet_config(&ddpm, j, "config", s) && ddpm_unet_build(&b->unet, &ddpm, &b->weights, s);
-    return adm_config(&adm, j, "config", s) && adm_build(&b->unet, &adm, &b->weights, s);
-}
-
 static void load_pixel(Bench *b, const Published *net, int side, int batch)
 {
     Status *s = &b->run.status;
-    if (build_pixel(b, net) && !unet_plan(&b->unet, side, side, 0)) params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
+    if (published_build(net, &b->unet, NULL, &b->weights, s) && !unet_plan(&b->unet, side, side, 0)) params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
     stop_if_failed(s);
     b->z = normal(b, SHAPE(batch, 3, side, side), 1);
     b->deps = normal(b, SHAPE(batch, b->unet.config.out_channels, side, side), 4);
@@ -128,7 +118,7 @@ int main(int argc, char **argv)
     bool vae = argc > 1 && !strcmp(argv[1], "vae");
     const Published *net = NULL;
     for (int i = 0; i < PUBLISHED && argc > 1; i++)
-        if (!strcmp(argv[1], published[i].name) && !strstr(published[i].config, "classifier")) net = &published[i];
+        if (!strcmp(argv[1], published[i].name) && published[i].kind != PIXEL_ADM_CLASSIFIER) net = &published[i];
     int side = argc > 2 ? atoi(argv[2]) : net ? net->side : 64, threads = argc > 3 ? atoi(argv[3]) : 2, batch = argc > 4 ? atoi(argv[4]) : 1;
     Bench *b = calloc(1, sizeof *b);
     if (!b || side < 8 || batch < 1 || batch > 8) return 2;

@@ -2,8 +2,9 @@
  * checkpoint is at hand.
  *
  *     random_model sd15|sd21 TOKENIZER_FOLDER OUT_FOLDER      (Stable Diffusion; f16 weights, about 2 GB)
- *     random_model NAME OUT_FOLDER                            (a pixel-space network of published_nets.h: adm64, adm256, ffhq,
- *                                                              ddpm256, classifier256 ...; f16 weights, adm256 1.1 GB)
+ *     random_model NAME OUT_FOLDER                            (a network of data/pixel-models: 256x256_diffusion_uncond,
+ *                                                              64x64_diffusion, ffhq, celebahq, 256x256_classifier ...;
+ *                                                              f16 weights, 1.1 GB the first)
  *
  * Each tensor's numbers depend on its name alone, so every run writes the same bytes. */
 #include <stdio.h>
@@ -102,11 +103,15 @@ static void pixel_network(Maker *m, const Published *net)
     static Unet unet;
     static AdmClassifier classifier;
     Status *s = &m->status;
-    folder_make(m->out, s);
-    file_save(path(m, "", "config.json"), net->config, strlen(net->config), s);
-    if (strstr(net->config, "adm_classifier")) {
-        if (pixel_build_classifier(&classifier, m->out, &m->weights, s)) component(m, "", net->config, "model.safetensors", adm_classifier_walk, &classifier);
-    } else if (pixel_build_unet(&unet, m->out, &m->weights, s)) component(m, "", net->config, "model.safetensors", unet_walk, &unet);
+    char source[120], config[2048] = "";
+    size_t size;
+    snprintf(source, sizeof source, "data/pixel-models/%s.json", net->name);
+    char *bytes = file_load(source, sizeof config - 1, &size, s);
+    if (bytes) memcpy(config, bytes, size);
+    free(bytes);
+    if (!published_build(net, &unet, &classifier, &m->weights, s)) return;
+    if (net->kind == PIXEL_ADM_CLASSIFIER) component(m, "", config, "model.safetensors", adm_classifier_walk, &classifier);
+    else                                   component(m, "", config, "model.safetensors", unet_walk, &unet);
 }
 
 static int pixel_main(const char *name, const char *out)

@@ -17,20 +17,18 @@ static void counts(void)
     for (int i = 0; i < PUBLISHED; i++) {
         const Published *p = &published[i];
         Status s = { OK, "" };
-        AdmConfig adm;
-        DdpmUnetConfig ddpm;
-        const Json *j = tiny_json(&arena, p->config, &s);
-        bool scorer = strstr(p->config, "adm_classifier"), old = strstr(p->config, "ddpm_unet");
-        bool ok = old ? ddpm_unet_config(&ddpm, j, "config.json", &s) && ddpm_unet_build(&u, &ddpm, &arena, &s)
-                      : adm_config(&adm, j, "config.json", &s) && (scorer ? adm_classifier_build(&c, &adm, &arena, &s) : adm_build(&u, &adm, &arena, &s));
+        bool scorer = p->kind == PIXEL_ADM_CLASSIFIER, ok = published_build(p, &u, &c, &arena, &s);
         check_true(ok ? p->name : s.text, ok);
         if (!ok) continue;
         char found[80];
         int tensors;
         size_t n = scorer ? params_count(adm_classifier_walk, &c, &tensors) : params_count(unet_walk, &u, &tensors);
-        Shape h = unet_h_shape(scorer ? &c.encoder : &u, 2, p->side, p->side);
+        const Unet *net = scorer ? &c.encoder : &u;
+        Shape h = unet_h_shape(net, 2, p->side, p->side);
         snprintf(found, sizeof found, "%zu in %d, h %dx%dx%d", n, tensors, h.d[1], h.d[2], h.d[3]);
         check_line(p->name, found, n == p->parameters && tensors == p->tensors && shape_same(h, SHAPE(2, p->h[0], p->h[1], p->h[2])));
+        check_true("... its own size, and the path of h", net->config.sample_size == p->side && (scorer ||
+                   !strcmp(net->steps.step[net->mid_end - 1].ends, p->kind == PIXEL_DDPM_UNET ? "mid" : "middle_block")));
         arena_release(&arena, 0);
     }
 }
@@ -42,7 +40,9 @@ static void defaults(void)
         { "{}", "{\"image_size\":64,\"num_channels\":128,\"num_res_blocks\":2,\"num_heads\":4,\"num_heads_upsample\":-1,\"num_head_channels\":-1,"
           "\"attention_resolutions\":\"16,8\",\"channel_mult\":\"\",\"class_cond\":false,\"use_scale_shift_norm\":true,\"resblock_updown\":false,"
           "\"use_new_attention_order\":false,\"learn_sigma\":false,\"norm_groups\":32,\"in_channels\":3,\"out_channels\":3}" },
-        { "{\"kind\":\"adm_classifier\",\"image_size\":256}", SCORER_OF(256, 2) },
+        { "{\"kind\":\"adm_classifier\",\"image_size\":256}", "{\"kind\":\"adm_classifier\",\"image_size\":256,\"num_channels\":128,\"num_res_blocks\":2,"
+          "\"attention_resolutions\":[32,16,8],\"num_head_channels\":64,\"resblock_updown\":true,\"use_scale_shift_norm\":true,"
+          "\"use_new_attention_order\":false,\"pool\":\"attention\",\"out_channels\":1000,\"norm_groups\":32}" },
     };
     for (int i = 0; i < 2; i++) {
         AdmConfig c[2];
