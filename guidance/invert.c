@@ -32,5 +32,11 @@ void guide_invert_step(Run *r, const Guide *g, Tensor context, int i, Tensor to,
 
 void guide_invert(Run *r, const Guide *g, Tensor context, Tensor *stored)
 {
-    for (int i = g->schedule->n - 1; i >= 0 && run_ok(r); i--) guide_invert_step(r, g, context, i, stored[i], stored[i + 1]);
+    int n = g->schedule->n;
+    if (!g->process) {
+        for (int i = n - 1; i >= 0 && run_ok(r); i--) guide_invert_step(r, g, context, i, stored[i], stored[i + 1]);
+        return;
+    }
+    tensor_copy(r, stored[n - 1], stored[n]);             /* taken for the first level as it is */
+    for (int i = n - 1; i > 0 && run_ok(r); i--) guide_invert_step(r, g, context, i, stored[i - 1], stored[i]);
 }

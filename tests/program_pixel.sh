@@ -100,6 +100,17 @@ mkdir up; sed 's/"image_size"/"in_channels": 6, "image_size"/' "$free/config.jso
 code 'upsampler' 3 generate -m up;                               said 'upsampler' 'upsampler'
 mkdir x0; sed 's/"image_size"/"predict_xstart": true, "image_size"/' "$free/config.json" >x0/config.json; ln -s "$free/model.safetensors" x0/
 code 'a prediction of x0' 3 generate -m x0;                      said 'a prediction of x0' 'predict_xstart'
+for wrong in '"diffusion_steps": 1' '"diffusion_steps": "many"' '"noise_schedule": "sigmoid"' '"timestep_respacing": []' '"rescale_timesteps": 1'; do
+    mkdir -p odd; sed "s/\"image_size\"/$wrong, \"image_size\"/" "$free/config.json" >odd/config.json; ln -sf "$free/model.safetensors" odd/
+    code "config with $wrong" 3 generate -m odd; said "config with $wrong" "$(expr "$wrong" : '"\([a-z_]*\)"')"
+done
+mkdir -p odd; sed 's/"image_size"/"diffusion_steps": 500, "rescale_timesteps": true, "timestep_respacing": "ddim10", "noise_schedule": "cosine", "image_size"/' "$free/config.json" >odd/config.json
+code 'sampling as the configuration says' 0 generate -m odd --dry-run; check 'its respacing' grep -q '^respacing  *ddim10$' out
+check 'its sampler' grep -q '^sampler  *ddim$' out
+code 'more than it has' 2 generate -m odd --steps 501;           said 'more than it has' 'of 500'
+mkdir nan; cp "$free/config.json" nan/; cp "$free/model.safetensors" nan/; size=$(wc -c <nan/model.safetensors)
+printf '\000\000\300\177' | dd of=nan/model.safetensors bs=1 seek=$((size - 4)) conv=notrunc 2>/dev/null
+code 'weights that are not numbers' 6 generate -m nan --steps 2; said 'weights that are not numbers' 'not finite'
 mkdir short; cp "$free/config.json" short/; head -c 700000 "$free/model.safetensors" >short/model.safetensors
 code 'a file cut off' 3 generate -m short
 code 'classifier on words' 2 generate --method classifier -p x --steps 2; said 'classifier on words' 'needs a classifier'
