@@ -83,7 +83,8 @@ bool parts_open(Parts *t, const char *folder, Status *s)
         if (!open_part(t, i, folder, s)) return false;
         any = any || t->part[i].there;
     }
-    if (!any) status_fail(s, E_FILE, "%s: no unet, vae or text_encoder folder in it, nor a config.json with the kind of a pixel-space network (data/pixel-models has some): not a model folder", folder);
+    if (!any) status_fail(s, E_FILE, "%s: no unet, vae or text_encoder folder in it, nor a config.json with the kind of a "
+                          "pixel-space network (data/pixel-models has some): not a model folder", folder);
     return any;
 }
 

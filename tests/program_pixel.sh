@@ -115,5 +115,18 @@ mkdir short; cp "$free/config.json" short/; head -c 700000 "$free/model.safetens
 code 'a file cut off' 3 generate -m short
 code 'classifier on words' 2 generate --method classifier -p x --steps 2; said 'classifier on words' 'needs a classifier'
 
+# info and sites
+code 'info' 0 info -m "$free";                                   check 'info: h' grep -q 'h 32 x 8 x 8' out; check 'info: output' grep -q 'learned variance' out
+code 'info, classes' 0 info -m "$classes" --json;                check 'info, classes: counts' grep -q '"adm_unet":{"parameters":177747,"tensors":129,' out
+code 'info, classifier' 0 info -m "$judge";                      check 'info, classifier: classes' grep -q '^classes  *7$' out
+code 'sites' 0 sites -m "$ddpm" -W 32;                           check 'sites: h' grep -q 'feature  mid  *1,8,16,32 ' out
+code 'sites, odd size' 2 sites -m "$free" -H 17;                 said 'sites, odd size' 'multiple of 2'
+code 'sites, classifier' 0 sites -m "$judge";                    check 'sites, classifier: pooling' grep -q 'probs  *out.2  *1,2,1,65 ' out
+code 'sites, classifier at another size' 2 sites -m "$judge" -W 32; said 'sites, classifier at another size' '16 x 16 pixels alone'
+mkdir bare; cp "$free/model.safetensors" bare/
+code 'no config.json' 3 info -m bare;                            said 'no config.json' 'pixel-models'
+mkdir other; cp "$ddpm/config.json" other/; ln -s "$free/model.safetensors" other/
+code 'weights of another network' 3 info -m other;               said 'weights of another network' 'missing: temb.dense.0.weight'
+
 echo "passed $good failed $bad"
 [ $bad -eq 0 ]
