@@ -119,6 +119,6 @@ ConformKind conform_respacing, conform_adm_sampling;                            
 ConformKind conform_pixel_unet, conform_pixel_classifier;        /* conform_pixel_nets.c */
 ConformKind conform_torch_good, conform_torch_bad;               /* conform_torch.c */
 ConformKind conform_asyrp_step, conform_asyrp_loop, conform_asyrp_train, conform_asyrp_interpolation;       /* conform_asyrp.c */
-ConformKind conform_dino, conform_clip_tower;                    /* conform_towers.c */
+ConformKind conform_dino, conform_clip_tower, conform_lpips;     /* conform_towers.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif

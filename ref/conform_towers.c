@@ -2,6 +2,7 @@
 #include <string.h>
 #include "nn/clip_tower.h"
 #include "nn/dino.h"
+#include "nn/lpips.h"
 #include "ref/conform.h"
 #include "tensor/shape.h"
 
@@ -67,4 +68,36 @@ void conform_clip_tower(Case *c)
     judge(c, "out.embed", embed);
     clip_tower_embed_backward(r, &t, dx, g, &p);
     judge(c, "grad.x", dx);
+}
+
+/* ---- kind "pix-lpips-head": loss = sum of the distances ---- */
+
+static Tensor map_in(Case *c, const char *name)
+{
+    Tensor x = case_in(c, name), y = run_ok(&c->run) ? case_new(c, SHAPE(x.s.d[0], x.s.d[2], x.s.d[3], x.s.d[1])) : x;
+    if (run_ok(&c->run)) nchw_to_nhwc(&c->run, y, x);
+    return y;
+}
+
+void conform_lpips(Case *c)
+{
+    Run *r = &c->run;
+    Tensor d = {0}, dd = {0}, none = {0};
+    for (int k = 0; case_has(c, case_name(c, "in.lin.%d", k)) && run_ok(r); k++) {
+        Tensor f = map_in(c, case_name(c, "in.f0.%d", k)), g = map_in(c, case_name(c, "in.f1.%d", k)), w = case_in(c, case_name(c, "in.lin.%d", k));
+        if (!run_ok(r)) return;
+        if (!k) {
+            d = case_new(c, SHAPE(f.s.d[0]));
+            dd = case_new(c, d.s);
+            tensor_zero(d);
+            for (int n = 0; n < f.s.d[0] && dd.x; n++) dd.x[n] = 1;
+        }
+        lpips_level(r, d, f, g, w);
+        const char *name = case_name(c, "grad.f0.%d", k);
+        if (!case_has(c, name)) continue;
+        Tensor df = case_new(c, f.s);
+        lpips_level_back(r, df, none, dd, f, g, w);
+        judge_nhwc(c, name, df);
+    }
+    judge(c, "out.distance", d);
 }

@@ -1,7 +1,8 @@
-/* Gradients of pooling, batch normalisation and CLIP's image towers, from pictures on: to every input and every parameter.
+/* Gradients of pooling, batch normalisation, CLIP's image towers and LPIPS, from pictures on: to every input and parameter.
  * Limit 1e-7 (measured: at most 2e-8, of small gradients to pixels).  Relu and maximum have kinks: with the numbers that are
  * drawn here none lies within a step. */
 #include "nn/clip_tower.h"
+#include "nn/lpips.h"
 #include "tensor/pool.h"
 #include "tests/gradcheck.h"
 
@@ -211,6 +212,46 @@ static void pixels(bool resnet)
     gradcheck("clip_resnet_backward", &g, &(GradPart){ "pixels", k.image, dx }, 1, LIMIT);
 }
 
+/* ---- LPIPS: loss = <weight, distances> ---- */
+
+typedef struct { Lpips m; Tensor f, g, lin, a, b, d, weight; } Judge;
+
+static double level_loss(void *self)
+{
+    Judge *j = self;
+    tensor_zero(j->d);
+    lpips_level(&run, j->d, j->f, j->g, j->lin);
+    return grad_weighted(j->d, j->weight);
+}
+
+static double distance_loss(void *self)
+{
+    Judge *j = self;
+    LpipsPass p;
+    lpips_forward(&run, &j->m, j->d, &p, j->a, j->b);
+    forget();
+    return grad_weighted(j->d, j->weight);
+}
+
+static void distances(LpipsKind kind, const char *what, int H, int W)
+{
+    Shape s = SHAPE(2, 3, 4, 5), image = SHAPE(2, 3, H, W);
+    Judge j = { .f = fresh(s), .g = fresh(s), .lin = about(SHAPE(5), 1, 0.8), .a = fresh(image), .b = fresh(image), .d = fresh(SHAPE(2)), .weight = fresh(SHAPE(2)) };
+    Tensor df = fresh(s), dg = fresh(s), da = fresh(image), db = fresh(image);
+    GradCheck level = { level_loss, &j, 1e-6, 500 }, whole = { distance_loss, &j, 4e-6, 6 };
+    LpipsPass p;
+    lpips_level_back(&run, df, dg, j.weight, j.f, j.g, j.lin);
+    GradPart part[2] = { { "f", j.f, df }, { "g", j.g, dg } };
+    gradcheck("lpips_level", &level, part, 2, LIMIT);
+    lpips_build(&j.m, kind);
+    params_randomise(lpips_walk, &j.m, &arena, 3, &status);
+    lpips_forward(&run, &j.m, j.d, &p, j.a, j.b);
+    lpips_backward(&run, &j.m, da, db, j.weight, &p);
+    forget();
+    GradPart picture[2] = { { "a", j.a, da }, { "b", j.b, db } };
+    gradcheck(what, &whole, picture, 2, LIMIT);
+}
+
 int main(void)
 {
     run = (Run){ .keep = &kept, .temp = &scratch, .k = kernels_pick(NULL), .threads = 1, .blas = true };
@@ -223,6 +264,8 @@ int main(void)
     tower("vit, OpenAI's names", false, true, 9, 7, true, NULL);
     pixels(false);
     pixels(true);
+    distances(LPIPS_ALEX, "lpips, AlexNet", 35, 39);
+    distances(LPIPS_VGG, "lpips, VGG16", 16, 17);
     check_line("no error", run.status.text, run_ok(&run) && status.code == OK);
     arena_free(&arena);
     arena_free(&kept);
