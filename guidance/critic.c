@@ -92,12 +92,12 @@ void critic_clip_pull(Run *r, ClipTower *t, Tensor dpicture, Tensor dembeds, con
 {
     size_t mark = r->temp->used;
     Preprocess eyes = clip_eyes(t, !c->cut);
-    Tensor dpixels = temp(r, SHAPE(c->n, 3, t->size, t->size)), d = temp(r, dpicture.s);
+    Tensor dpixels = temp(r, SHAPE(c->n, 3, t->size, t->size)), dcuts = c->cut ? temp(r, dpixels.s) : (Tensor){0}, d = temp(r, dpicture.s);
     if (run_ok(r)) clip_tower_backward(r, t, dpixels, dembeds, &c->pass);
     if (!c->cut && run_ok(r)) preprocess_backward(r, &eyes, d, dpixels);
     if (c->cut && run_ok(r)) {
-        preprocess_normalise_back(r, &eyes, dpixels, dpixels);
-        cutouts_back(r, planes(d), dpixels, c->cut);
+        preprocess_normalise_back(r, &eyes, dcuts, dpixels);
+        cutouts_back(r, planes(d), dcuts, c->cut);
     }
     if (run_ok(r)) axpy(r, dpicture, c->cut ? (real)0.5 : 1, d);
     arena_release(r->temp, mark);

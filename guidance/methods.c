@@ -1,6 +1,7 @@
 #include <string.h>
 #include "guidance/asyrp.h"
 #include "guidance/classifier.h"
+#include "guidance/diffuseit_method.h"
 #include "guidance/methods.h"
 #include "guidance/multi.h"
 #include "guidance/nulltext.h"
@@ -12,7 +13,7 @@
 
 const MethodInfo *const methods_all[] = {
     &method_selfguide, &method_pixzero, &method_prompt2prompt, &method_plugplay, &method_nulltext,
-    &method_attend, &method_astar, &method_suppress, &method_multi, &method_classifier, &method_asyrp, NULL
+    &method_attend, &method_astar, &method_suppress, &method_multi, &method_classifier, &method_asyrp, &method_diffuseit, NULL
 };
 
 const MethodInfo *methods_find(const char *name)

@@ -120,5 +120,7 @@ ConformKind conform_pixel_unet, conform_pixel_classifier;        /* conform_pixe
 ConformKind conform_torch_good, conform_torch_bad;               /* conform_torch.c */
 ConformKind conform_asyrp_step, conform_asyrp_loop, conform_asyrp_train, conform_asyrp_interpolation;       /* conform_asyrp.c */
 ConformKind conform_dino, conform_clip_tower, conform_lpips;     /* conform_towers.c */
+ConformKind conform_dino, conform_clip_tower;                    /* conform_towers.c */
+ConformKind conform_cutouts, conform_colourmatch, conform_diffuseit_losses, conform_diffuseit_step, conform_diffuseit_loop;       /* conform_diffuseit.c */
 ConformKind conform_manifest;                                    /* conform_manifest.c */
 #endif

@@ -1,6 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
-#include "ref/edit.h"
+#include "ref/diffuseit.h"
 #include "tensor/file.h"
 
 #define AT(member) offsetof(Edit, member)
@@ -173,6 +173,7 @@ static int edit(EditRun *w)
 
 int verb_edit(int argc, char **argv)
 {
+    if (diffuseit_asked(argc, argv)) return verb_diffuseit(argc, argv);
     EditWork *all = edit_work(argc, argv);
     OptionPage full = page;
     int rests, code = EXIT_MEMORY;
