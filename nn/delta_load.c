@@ -75,7 +75,7 @@ static bool load_table(Delta *d, const Weights *w, Row *row, int n, const char *
         Tensor to = tensor_row(d->table, i);
         if (row[i].entry->count != tensor_count(to)) run_fail(&r, E_FORMAT, "%.300s: %.40s: expected %zu numbers as in the first, found %llu", path, row[i].entry->name,
                                                               tensor_count(to), (unsigned long long)row[i].entry->count);
-        else safetensors_read(row[i].file, row[i].entry, to.x, &r.status);
+        else weights_read_part(w, row[i].file, row[i].entry, 0, row[i].entry->count, to.x, &r.status);
         d->time_of[i] = row[i].t;
     }
     *s = r.status;

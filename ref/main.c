@@ -10,6 +10,7 @@ static const struct { const char *name, *line; int (*run)(int argc, char **argv)
     { "generate", "pictures from words",                                   verb_generate },
     { "edit",     "pictures under guidance: move, resize, replace, keep",   verb_edit },
     { "invert",   "a picture to the noise it came from",                   verb_invert },
+    { "train",    "an attribute, learned from pictures and two texts",     verb_train },
     { "methods",  "the guidance methods, and what each wants",             verb_methods },
     { "encode",   "a picture to latents",                                  verb_encode },
     { "decode",   "latents to pictures",                                   verb_decode },

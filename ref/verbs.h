@@ -17,6 +17,7 @@ int verb_info    (int argc, char **argv);
 int verb_sites   (int argc, char **argv);
 int verb_edit    (int argc, char **argv);
 int verb_invert  (int argc, char **argv);
+int verb_train   (int argc, char **argv);
 int verb_methods (int argc, char **argv);
 int verb_sheet   (int argc, char **argv);
 void method_help(const MethodInfo *m);                    /* `tiller help METHOD`, on stdout */
