@@ -1,6 +1,7 @@
 /* edit.h -- what `edit`, `generate --method` and `invert` share: settings, options of methods, presets, a run and its outputs. */
 #ifndef REF_EDIT_H
 #define REF_EDIT_H
+#include "ref/deltas.h"
 #include "ref/guided.h"
 #include "ref/image.h"
 #include "ref/metadata.h"
@@ -15,6 +16,7 @@ typedef struct {
     int  steps, W, H, count, rng, fit, start;             /* steps 0, scale NaN: not given */
     double scale, eta, rescale;
     Seed seed;
+    DeltaOptions deltas;
     bool recompute, paper, dry_run, no_metadata;
     double number[GUIDED_METHODS][GUIDED_NUMBERS];        /* NaN: not given */
 } Edit;
@@ -36,6 +38,7 @@ bool edit_numbers(Edit *e, GuidedRequest *q, const MethodRows *m, const char *pr
 bool edit_edits(const Edit *e, GuidedRequest *q, Arena *a, Status *s);       /* --move and its like, taken apart */
 bool edit_places(const Edit *e, GuidedRequest *q, Arena *a, Status *s);      /* --box and --mask */
 
+enum { GRADUAL_MOST = 32 };
 typedef struct {
     Edit *e;
     const char *verb;
@@ -43,6 +46,8 @@ typedef struct {
     Console console;
     Pipeline *p;
     GuidedRequest request;
+    Deltas deltas;
+    Image gradual[GRADUAL_MOST];                          /* pictures of --gradual, for the strip */
     Guided *guided;
     Progress progress;
     char folder[1024], nouns[1200], templates[1200], presets[1200], what[40], image_sha256[65];
@@ -60,9 +65,11 @@ EditWork *edit_work(int argc, char **argv);
 void edit_work_free(EditWork *w);
 /* Model, picture, size, request; nothing is computed yet. */
 bool edit_prepare(EditRun *w);
+void edit_strength(EditRun *w);                           /* asyrp's strength of picture w->image under --gradual */
 GuidedHooks edit_hooks(EditRun *w);
 /* edit_outputs.c: everything one finished picture leaves.  z [1,C,h,w]. */
 bool edit_outputs(EditRun *w, Tensor z, uint64_t seed);
+bool edit_gradual_strip(EditRun *w);                      /* all pictures of --gradual side by side */
 bool edit_reconstruction(EditRun *w);                     /* the strip of an inversion: the picture, and the way back */
 bool edit_keep_last(EditRun *w);                          /* after E_NUMBER: the last finite latent beside the output */
 void edit_members(JsonOut *o, const void *run);           /* methods, numbers, edits: for metadata and events */

@@ -59,7 +59,7 @@ bool edit_methods(MethodRows *m, int argc, char **argv, Status *s)
 
 void edit_defaults(Edit *e)
 {
-    e->scale = (double)NAN;
+    e->scale = e->deltas.similarity = (double)NAN;
     for (int k = 0; k < GUIDED_METHODS; k++)
         for (int i = 0; i < GUIDED_NUMBERS; i++) e->number[k][i] = (double)NAN;
 }

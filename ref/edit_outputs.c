@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "ref/edit.h"
@@ -32,6 +33,14 @@ void edit_members(JsonOut *o, const void *run)
         json_close(o, '}');
     }
     json_close(o, ']');
+    if (w->deltas.n) json_open(o, "deltas", '[');
+    for (int k = 0; k < w->deltas.n; k++) {
+        json_open(o, NULL, '{');
+        json_text(o, "file", base_name(w->deltas.file[k], name, sizeof name));
+        json_real(o, "weight", w->deltas.weight[k], 9);
+        json_close(o, '}');
+    }
+    if (w->deltas.n) json_close(o, ']');
     if (q->source_prompt) json_text(o, "source_prompt", q->source_prompt);
     if (q->from) json_text(o, "source", q->from);
     if (q->to) json_text(o, "target", q->to);
@@ -193,6 +202,26 @@ static bool save_plot(EditRun *w)
     return true;
 }
 
+static bool keep_gradual(EditRun *w, const Image *m)
+{
+    size_t n = 3 * (size_t)m->W * (size_t)m->H;
+    Image *to = &w->gradual[w->image];
+    *to = (Image){ arena_take(&w->arena, n), m->H, m->W, false };
+    if (!to->rgb) status_fail(&w->status, E_MEMORY, "out of memory: a strip");
+    else memcpy(to->rgb, m->rgb, n);
+    w->done++;
+    return to->rgb;
+}
+
+bool edit_gradual_strip(EditRun *w)
+{
+    char hex[65];
+    Image all = pictures_joined(&w->arena, w->gradual, w->e->count, false, &w->status);
+    if (!all.rgb || !save_picture(w, w->e->strip, &all, NULL, 0, hex)) return false;
+    console_note(&w->console, "%s: strengths from %g to %g", w->e->strip, w->deltas.from, w->deltas.to);
+    return true;
+}
+
 bool edit_outputs(EditRun *w, Tensor z, uint64_t seed)
 {
     char path[1200];
@@ -205,6 +234,7 @@ bool edit_outputs(EditRun *w, Tensor z, uint64_t seed)
     if (w->e->save_latents && !save_latents(w, path, z)) return false;
     if (w->e->plot && !save_plot(w)) return false;
     if (w->e->maps && !save_maps(w, &m)) return false;
+    if (!isnan(w->deltas.from)) return keep_gradual(w, &m);
     if (w->e->strip && !save_strip(w, &m, seed)) return false;
     arena_release(&w->arena, mark);
     w->done++;

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "ref/edit.h"
@@ -101,12 +102,43 @@ static bool load_picture(EditRun *w, Status *s)
     return true;
 }
 
+/* The method's own place among those of the run; -1: it is not there. */
+static int asyrp_place(const EditRun *w)
+{
+    for (int k = 0; k < w->rows->methods; k++)
+        if (w->rows->info[k] == &method_asyrp) return k;
+    return -1;
+}
+
+void edit_strength(EditRun *w)
+{
+    int k = asyrp_place(w);
+    double part = w->e->count > 1 ? (double)w->image / (w->e->count - 1) : 0;
+    if (k >= 0) w->request.method[k].number[methods_option(&method_asyrp, "strength")] = w->deltas.from + part * (w->deltas.to - w->deltas.from);
+}
+
+/* The interval that the blocks (or a table) ask for, where none is given. */
+static bool interval(EditRun *w, Status *s)
+{
+    int k = asyrp_place(w), t_edit, t_boost;
+    if (k < 0) {
+        if (w->deltas.n || !isnan(w->deltas.from)) status_fail(s, E_OPTION, "--%s is about the method asyrp", w->deltas.n ? "delta" : "gradual");
+        return s->code == OK;
+    }
+    if (!deltas_interval(&t_edit, &t_boost, &w->deltas, &w->e->deltas, s)) return s->code == OK;
+    double *edit = &w->e->number[k][methods_option(&method_asyrp, "t-edit")], *boost = &w->e->number[k][methods_option(&method_asyrp, "t-boost")];
+    if (isnan(*edit)) *edit = t_edit;
+    if (isnan(*boost)) *boost = t_boost;
+    return true;
+}
+
 static bool make_request(EditRun *w, Status *s)
 {
     Edit *e = w->e;
     GuidedRequest *q = &w->request;
     bool bundled = common_bundled(&e->common, w->folder) && !e->paper && w->rows->methods;
     q->base = pipeline_request();
+    if (!deltas_read(&w->deltas, &e->deltas, &w->arena, s) || !interval(w, s)) return false;
     if (!common_data(w->nouns, sizeof w->nouns, "nouns.txt", s) || !common_data(w->templates, sizeof w->templates, "templates.txt", s)) return false;
     if (bundled && !common_data(w->presets, sizeof w->presets, "presets/tiny-model.txt", s)) return false;
     if (!edit_numbers(e, q, w->rows, bundled ? w->presets : NULL, &w->arena, s)) return false;
@@ -153,6 +185,12 @@ bool edit_prepare(EditRun *w)
     if (!pipeline_load(w->p, MODEL_UNET | MODEL_VAE | MODEL_TEXT | MODEL_TOKENIZER)) return false;
     common_surplus(&w->console, &w->p->model);
     if (!load_picture(w, s)) return false;
+    int f = vae_factor(&w->p->model.vae.config);
+    if (!deltas_load(&w->deltas, &w->p->model.unet, w->request.base.H / f, w->request.base.W / f, &w->arena, s)) return false;
+    w->request.delta = w->deltas.given;
+    w->request.weight = w->deltas.weight;
+    w->request.deltas = w->deltas.n;
+    w->request.train_steps = w->deltas.train_steps;
     if (e->cache && !weights_hash(&w->hashes, w->folder, s)) return false;
     w->request.weights = w->hashes.model;
     output_name(path, sizeof path, e->output, e->count > 1 ? "-0" : "");

@@ -103,7 +103,8 @@ static MethodInput input_of(const Guided *g, const GuidedMethod *m)
         .direction = g->direction, .scale = g->q->base.scale, .object = g->object, .objects = g->objects,
         .box = g->q->boxes ? g->box : NULL, .mask = g->q->masks ? g->mask : NULL, .edit = g->edit, .edits = g->edits,
         .words = g->words, .source_words = g->source_words, .stored = g->stored, .x0 = g->x0.x ? &g->x0 : NULL, .images = g->x0.x != NULL,
-        .null_text = inverted ? g->null_text : NULL, .schedule = &g->schedule, .unet = &p->model.unet,
+        .null_text = inverted ? g->null_text : NULL, .delta = g->q->delta, .weight = g->q->weight, .deltas = g->q->deltas, .train_steps = g->q->train_steps,
+        .schedule = &g->schedule, .unet = &p->model.unet,
         .h = g->last.s.d[1], .w = g->last.s.d[2],
     };
 }

@@ -39,6 +39,9 @@ typedef struct {
     const char *weights;                                  /* a hash of the UNet's weights: part of the cache's key */
     bool start_inverted;                                  /* start from the picture's inversion though no method asks for it */
     bool recompute;                                       /* remember only each step's input: less memory, the same numbers */
+    const Delta *const *delta;                            /* of Asyrp; NULL */
+    const double *weight;
+    int deltas, train_steps;
     bool maps;                                            /* collect each word's attention */
 } GuidedRequest;
 

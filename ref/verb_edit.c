@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "ref/diffuseit.h"
@@ -23,6 +24,11 @@ static const Option words_row[] = {
     { "source",         0,   OPTION_TEXT,   AT(source),        0, 0, NULL, "WORD",  "a direction of text: from this word ...", NULL },
     { "target",         0,   OPTION_TEXT,   AT(target),        0, 0, NULL, "WORD",  "... to this one, over bundled sentences", NULL },
     { "source-sentences", 0, OPTION_TEXT,   AT(source_sentences), 0, 0, NULL, "FILE", "or from these sentences, one a line ...", NULL },
+    { "delta",          0,   OPTION_LIST,   AT(deltas.delta),  0, 0, NULL, "FILE",  "asyrp: a learned block (or a folder with one); several, with commas, go together", NULL },
+    { "weights",        0,   OPTION_TEXT,   AT(deltas.weights), 0, 0, NULL, "X,X",  "asyrp: a weight of each block [default: 1]", NULL },
+    { "gradual",        0,   OPTION_TEXT,   AT(deltas.gradual), 0, 0, NULL, "FROM,TO", "asyrp: --num-images pictures of one seed, strengths between; --strip shows all", NULL },
+    { "dataset",        0,   OPTION_TEXT,   AT(deltas.dataset), 0, 0, NULL, "NAME", "asyrp: t-edit and t-boost of a published table: celeba-hq, church, ...", NULL },
+    { "similarity",     0,   OPTION_REAL,   AT(deltas.similarity), -1, 1, NULL, "X", "asyrp: of the two texts, for --dataset [default: as the block's file says]", NULL },
     { "target-sentences", 0, OPTION_TEXT,   AT(target_sentences), 0, 0, NULL, "FILE", "... to these", NULL },
 };
 static const Option run_row[] = {
@@ -78,8 +84,9 @@ static bool check_options(const EditRun *w, Status *s)
     if (!e->source != !e->target) status_fail(s, E_OPTION, "--source and --target belong together");
     if (!e->source_sentences != !e->target_sentences) status_fail(s, E_OPTION, "--source-sentences and --target-sentences belong together");
     if (e->image && e->latents) status_fail(s, E_OPTION, "--image and --latents both name a start");
-    if (e->image && e->count > 1 && e->start) status_fail(s, E_OPTION, "--num-images: from an inversion all pictures would be the same");
+    if (e->image && e->count > 1 && e->start && !e->deltas.gradual) status_fail(s, E_OPTION, "--num-images: from an inversion all pictures would be the same");
     if (!e->image && (e->start || e->cache)) status_fail(s, E_OPTION, "--%s is about a photo; --image names it", e->start ? "start" : "cache");
+    if (e->deltas.gradual && (e->count < 2 || e->count > GRADUAL_MOST)) status_fail(s, E_OPTION, "--gradual: --num-images from 2 to %d is wanted", GRADUAL_MOST);
     if (not_png(e->output)) status_fail(s, E_OPTION, "--output: pictures are written as PNG, found \"%.200s\"", e->output);
     if (not_png(e->strip)) status_fail(s, E_OPTION, "--strip: pictures are written as PNG, found \"%.200s\"", e->strip);
     if (!w->rows->methods && (e->move.n || e->resize.n || e->layout.n || e->look.n || e->keep.n || e->reweight.n || e->blend.n || e->box.n || e->mask.n || e->source || e->source_sentences))
@@ -128,12 +135,14 @@ static void one_picture(EditRun *w)
     Guided *g = arena_take(&w->arena, sizeof *g);
     GuidedHooks hooks = edit_hooks(w);
     size_t mark = r->run->used;
-    uint64_t seed = w->request.base.seed + (uint64_t)w->image;
+    bool gradual = !isnan(w->deltas.from);
+    uint64_t seed = w->request.base.seed + (gradual ? 0 : (uint64_t)w->image);
     Tensor z = {0};
     if (!g) {
         run_fail(r, E_MEMORY, "out of memory: a guided run");
         return;
     }
+    if (gradual) edit_strength(w);
     w->guided = g;
     memset(g, 0, sizeof *g);
     w->console.computing = false;
@@ -158,6 +167,7 @@ static int edit(EditRun *w)
             return console_end(&w->console, EXIT_DONE);
         }
         for (w->image = 0; w->image < w->e->count && s->code == OK && w->status.code == OK; w->image++) one_picture(w);
+        if (!isnan(w->deltas.from) && w->e->strip && s->code == OK && w->status.code == OK) edit_gradual_strip(w);
         JsonOut o = {0};
         console_event(&o, s->code == OK && w->status.code == OK ? "done" : "stopped");
         json_integer(&o, "images", w->done);
