@@ -114,13 +114,14 @@ bench: $(BUILD)/f32/tests/bench_unet $(BUILD)/f32/tests/bench_ops
 # Needs clang with its sanitizer runtimes; FUZZ_RUNS executions of each target, findings stop it.
 FUZZ      = $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz_*.c))
 FUZZ_RUNS ?= 200000
-FUZZED    = tensor/run.c tensor/file.c tensor/json.c tensor/safetensors.c nn/names.c
+FUZZED    = $(addprefix tensor/,run.c file.c hash.c json.c safetensors.c torchfile.c torchkind.c zip.c pickle.c pickle_build.c pickle_list.c) nn/names.c
+SEEDS     = tests/golden/safetensors tests/golden/cases/pix-pt-bad tests/golden/cases/pix-pt-good
 $(BUILD)/fuzz/%: tests/%.c $(FUZZED)
 	@mkdir -p $(@D)
 	clang -std=c11 -D_GNU_SOURCE -O1 -g $(NUMBER) $(WARN) -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $^ -lm
 fuzz: $(FUZZ)
 	@mkdir -p $(BUILD)/fuzz/corpus
-	for f in $(FUZZ); do $$f -runs=$(FUZZ_RUNS) -max_len=4096 -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus tests/golden/safetensors || exit 1; done
+	for f in $(FUZZ); do $$f -runs=$(FUZZ_RUNS) -max_len=8192 -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus $(SEEDS) || exit 1; done
 
 clean:
 	rm -rf $(BUILD)

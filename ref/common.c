@@ -165,9 +165,9 @@ const char *common_hint(const Status *s)
 {
     switch (s->code) {
     case E_MEMORY: return "a smaller picture needs less; --max-memory sets the limit";
-    case E_FORMAT: return strstr(s->text, "pixel-space model") ? "tiller generate --model FOLDER --help and tiller invert --model FOLDER --help say what it can do" : NULL;
+    case E_FORMAT: return strstr(s->text, "pixel-space model") ? "tiller generate --model FOLDER --help and tiller invert --model FOLDER --help say what it can do" : torch_advice(s);
     case E_FILE:   return strstr(s->text, "model") ? "--model FOLDER names a model in the diffusers layout" : NULL;
-    default:       return torch_advice(s);
+    default:       return NULL;
     }
 }
 

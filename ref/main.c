@@ -17,6 +17,7 @@ static const struct { const char *name, *line; int (*run)(int argc, char **argv)
     { "tokenize", "the tokens of a text",                                  verb_tokenize },
     { "info",     "what a model folder holds, and how this program runs",  verb_info },
     { "sites",    "the places in a network that guidance can reach",       verb_sites },
+    { "convert",  "a checkpoint of torch (.pt, .pth) to safetensors",      verb_convert },
     { "conform",  "run golden cases: how far our numbers are from theirs", verb_conform },
     { "sheet",    "pictures above each other, as one",                     verb_sheet },
     { "compare",  "two tensor files or pictures, value by value",          verb_compare },

@@ -1,6 +1,7 @@
 #include <string.h>
 #include "ref/image.h"
 #include "ref/parts.h"
+#include "ref/tensor_list.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
 #include "tensor/gemm.h"
@@ -9,7 +10,8 @@ typedef struct { Common common; } Info;
 
 static const Option row[] = { MODEL_OPTION, JSON_OPTION };
 static const OptionPage page = {
-    "info", "What a model folder holds, and how this program runs.", "tiller info", "[MODEL]", 0, 1, NULL, { TABLE("What", row) }
+    "info", "What a model folder holds, and how this program runs.", "tiller info", "[MODEL|FILE]", 0, 1,
+    "Of a FILE (.safetensors, or a checkpoint of torch: .pt, .pth, .ckpt, .bin) its tensors are listed.", { TABLE("What", row) }
 };
 
 static void kernel_names(char *to, size_t room)
@@ -108,6 +110,10 @@ int verb_info(int argc, char **argv)
     int rests, code;
     full.table[1] = common_options;
     if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (rests && file_exists(rest[0]) && !g.common.model) {
+        tensor_list(&c, rest[0], &s);
+        return verb_end(&c, &s);
+    }
     bool right = common_argument(&g.common, rest, rests, &s);
     if (right && !c.json) print_program();
     if (right && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {

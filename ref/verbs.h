@@ -20,6 +20,7 @@ int verb_invert  (int argc, char **argv);
 int verb_train   (int argc, char **argv);
 int verb_methods (int argc, char **argv);
 int verb_sheet   (int argc, char **argv);
+int verb_convert (int argc, char **argv);
 void method_help(const MethodInfo *m);                    /* `tiller help METHOD`, on stdout */
 const MethodInfo *method_nearest(const char *name);
 
