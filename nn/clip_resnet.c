@@ -23,11 +23,11 @@ static bool there(const ConvNorm *l) { return param_there(&l->gamma); }
 
 static bool block_make(Bottleneck *b, int in, int planes, int stride, int stage, int j, Arena *a)
 {
-    char *path = arena_take(a, 32);
+    char *path = arena_take(a, 48);
     bool skip = stride > 1 || in != 4 * planes;
     *b = (Bottleneck){ conv_norm_make(in, planes, 1, 1), conv_norm_make(planes, planes, 3, 1), conv_norm_make(planes, 4 * planes, 1, 1),
                        skip ? conv_norm_make(in, 4 * planes, 1, 1) : absent(), stride, path };
-    if (path) snprintf(path, 32, "visual.layer%d.%d", stage + 1, j);
+    if (path) snprintf(path, 48, "visual.layer%d.%d", stage + 1, j);
     return path != NULL;
 }
 

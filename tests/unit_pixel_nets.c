@@ -63,7 +63,9 @@ static void defaults(void)
 static const Json *changed(const char *config, const char *fields, Status *s)
 {
     char text[2000];
-    snprintf(text, sizeof text, "%.*s,%s}", (int)strlen(config) - 1, config, fields);
+    size_t n = strlen(config) - 1;
+    memcpy(text, config, n);
+    snprintf(text + n, sizeof text - n, ",%s}", fields);
     return tiny_json(&arena, text, s);
 }
 
