@@ -27,11 +27,11 @@ static void gather(Engine *e, Batch *b, Lane *const *l, int n, const Clock *c)
 {
     Run *r = e->r;
     Shape z = l[0]->z.s, t = l[0]->context.s;
-    b->z = temp(r, SHAPE(n, z.d[0], z.d[1], z.d[2]));
+    b->z = temp(r, SHAPE(n, guide_channels(e->g, l[0]->z), z.d[1], z.d[2]));
     b->text = l[0]->context.x ? temp(r, SHAPE(n, t.d[0], t.d[1])) : (Tensor){0};
     b->out = temp(r, SHAPE(n, e->g->unet->config.out_channels, z.d[1], z.d[2]));
     for (int k = 0; k < n; k++) {
-        tensor_copy(r, tensor_row(b->z, k), l[k]->z);
+        guide_input(r, e->g, tensor_row(b->z, k), l[k]->z);
         if (b->text.x) tensor_copy(r, tensor_row(b->text, k), l[k]->context);
         b->time[k] = guide_time(e->g, c);
     }

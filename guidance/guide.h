@@ -192,6 +192,7 @@ typedef struct {
      * In DDIM's step eps is derived anew from the clamped x0, and what rules add to eps afterwards is not clamped again.
      * NULL: the schedule says all, and the variance is the posterior's. */
     const Gaussian *process;
+    Tensor beside;                                        /* [B,h,w]: what an upsampler's network reads behind z's channels; empty: nothing */
     Sampler sampler;
     double eta;
     bool recompute;
@@ -231,6 +232,8 @@ typedef struct {
 Lane  lane_make(const Branch *b, void *state);
 Clock guide_clock(const Schedule *s, int i);
 double guide_time(const Guide *g, const Clock *c);        /* what the network is told */
+int    guide_channels(const Guide *g, Tensor z);          /* that it reads: z's, and those beside */
+void   guide_input(Run *r, const Guide *g, Tensor to, Tensor z);     /* to [guide_channels,h,w]: z, then what is beside it */
 /* One pass at l->z: sees what `want` names (values and, with `pull`, zeroed adjoints, in the step arena).  `whole`: eps is
  * wanted; otherwise the pass ends after the last site.  With `pull`, guide_pull may follow until the keep arena is released.
  * ref[j] is what writes see of reference j. */

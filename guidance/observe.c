@@ -206,6 +206,18 @@ Clock guide_clock(const Schedule *s, int i)
 
 double guide_time(const Guide *g, const Clock *c) { return c->t * (g->process ? g->process->time_scale : 1); }
 
+int guide_channels(const Guide *g, Tensor z) { return z.s.d[0] + (g->beside.x ? g->beside.s.d[0] : 0); }
+
+void guide_input(Run *r, const Guide *g, Tensor to, Tensor z)
+{
+    size_t n = tensor_count(z);
+    if (run_ok(r) && g->beside.x && (g->beside.s.d[1] != z.s.d[1] || g->beside.s.d[2] != z.s.d[2]))
+        run_fail(r, E_SHAPE, "guidance: %d x %d beside a latent of %d x %d", g->beside.s.d[2], g->beside.s.d[1], z.s.d[2], z.s.d[1]);
+    if (!run_ok(r)) return;
+    tensor_copy(r, (Tensor){ to.x, z.s }, z);
+    if (g->beside.x) tensor_copy(r, (Tensor){ to.x + n, g->beside.s }, g->beside);
+}
+
 /* The output [2C,h,w] of a network that learned its variance, or [C,h,w]: eps first. */
 void lane_output(Lane *l, Tensor out)
 {
@@ -230,7 +242,8 @@ void guide_observe(Run *r, const Guide *g, Lane *l, const Clock *c, const Want *
     *clock = *c;
     l->view = (View){ .branch = l->b.name, .h = z.d[1], .w = z.d[2], .clock = *c };
     place_taps(&(Placing){ .r = r, .unet = g->unet, .l = l, .clock = clock, .want = want, .wants = wants, .ref = ref, .pull = pull });
-    Tensor out = {0};
+    Tensor out = {0}, input = l->z;
+    if (g->beside.x) guide_input(r, g, input = tensor_in(r, r->step, SHAPE(guide_channels(g, l->z), z.d[1], z.d[2])), l->z);
     if (whole) out = l->room.x ? l->room : tensor_in(r, r->step, SHAPE(g->unet->config.out_channels, z.d[1], z.d[2]));
 
     const Tap *outer = r->tap;
@@ -241,7 +254,7 @@ void guide_observe(Run *r, const Guide *g, Lane *l, const Clock *c, const Want *
     r->taps = l->taps;
     if (!pull) r->keep = r->temp;
     unet_forward(r, g->unet, (Tensor){ out.x, {{ whole, e.d[0], e.d[1], e.d[2] }} }, &l->pass,
-                 (Tensor){ l->z.x, {{ 1, z.d[0], z.d[1], z.d[2] }} }, &t, (Tensor){ l->context.x, {{ 1, ctx.d[0], ctx.d[1] }} },
+                 (Tensor){ input.x, {{ 1, input.s.d[0], z.d[1], z.d[2] }} }, &t, (Tensor){ l->context.x, {{ 1, ctx.d[0], ctx.d[1] }} },
                  g->recompute);
     r->keep = kept;
     r->tap = outer;
@@ -261,11 +274,13 @@ void guide_pull(Run *r, const Guide *g, Lane *l, Tensor dz, Tensor dcontext, Ten
         tensor_zero(one[2]);
         if (one[2].x) tensor_copy(r, (Tensor){ one[2].x, deps.s }, deps);
     }
+    if (dz.x && g->beside.x) one[0] = temp(r, SHAPE(guide_channels(g, dz), dz.s.d[1], dz.s.d[2]));
     for (int i = 0; i < 3; i++)
         if (one[i].x) one[i].s = (Shape){{ 1, one[i].s.d[0], one[i].s.d[1], one[i].s.d[2] }};
     r->tap = l->tap;
     r->taps = l->taps;
     unet_backward(r, g->unet, one[0], one[1], one[2], &l->pass);
+    if (dz.x && g->beside.x && run_ok(r)) tensor_copy(r, dz, (Tensor){ one[0].x, dz.s });
     r->tap = outer;
     r->taps = outers;
     arena_release(r->temp, mark);

@@ -70,7 +70,7 @@ size_t estimate_pixel(PixelModel *p, int W, int H)
     enum { PROGRAM = 13 << 20, SCRATCH = 3 << 20, NUMBERS = 20 };      /* NUMBERS: of a picture's size, in the sampler, noise, levels, PNG */
     size_t fixed = PROGRAM + SCRATCH + p->structure.reserved + (size_t)W * (size_t)H * 3 * NUMBERS * sizeof(real);
     pixel_model_plan(p, W, H);
-    size_t numbers = params_bytes(unet_walk, &p->unet), at_work = working(&p->unet.steps, SHAPE(1, H, W, 3));
+    size_t numbers = params_bytes(unet_walk, &p->unet), at_work = working(&p->unet.steps, SHAPE(1, H, W, p->unet.config.in_channels));
     if (*p->classifier_folder) {
         numbers += params_bytes(adm_classifier_walk, &p->classifier);
         at_work += remembering(&p->classifier.encoder.steps, SHAPE(1, H, W, 3));

@@ -91,6 +91,7 @@ static bool prepare(Work *w, const char *path)
     if (v->steps && v->respacing) status_fail(s, E_OPTION, "--steps and --respacing say the same thing: give one of them");
     if (s->code != OK || !common_model(&v->common, w->folder, sizeof w->folder, s) || !pixel_model_open(p, &v->common, w->folder, NULL)) return false;
     pixel_surplus(&w->console, p);
+    if (p->upsampler) status_fail(s, E_OPTION, "invert: this model is an upsampler: it enlarges a small picture, and inverts none");
     if (!pixel_model_labels(p, v->labels)) return false;
     if (v->class_name && !p->unet.classes) status_fail(s, E_OPTION, "--class: this model knows no classes");
     if (!v->class_name && p->unet.classes) status_fail(s, E_OPTION, "invert: --class is missing: this model draws classes");

@@ -75,10 +75,9 @@ static bool open_unet(PixelModel *p)
     Status *s = &p->run.status;
     if (p->kind == PIXEL_ADM_CLASSIFIER) status_fail(s, E_OPTION, "%.300s: a classifier; --classifier takes it, beside a model that draws", p->folder);
     if (!pixel_build_unet(&p->unet, p->folder, &p->structure, s)) return false;
-    if (p->unet.config.in_channels == 6)
-        status_fail(s, E_FORMAT, "%.300s: an upsampler (6 channels in: a small picture goes in beside the noise): not supported", p->folder);
-    else if (p->unet.config.in_channels != 3 || p->unet.config.out_channels != (p->unet.learned_variance ? 6 : 3))
-        status_fail(s, E_FORMAT, "%.300s: %d channels in and %d out: pictures have 3", p->folder, p->unet.config.in_channels, p->unet.config.out_channels);
+    p->upsampler = p->unet.config.in_channels == 6;
+    if ((p->unet.config.in_channels != 3 && !p->upsampler) || p->unet.config.out_channels != (p->unet.learned_variance ? 6 : 3))
+        status_fail(s, E_FORMAT, "%.300s: %d channels in and %d out: pictures have 3 (an upsampler reads 6)", p->folder, p->unet.config.in_channels, p->unet.config.out_channels);
     return s->code == OK && read_sampling(p) && check_files(p->folder, unet_walk, &p->unet, &p->report[0], s);
 }
 

@@ -28,6 +28,7 @@ typedef struct {
     PixelSampling sampling;
     const char **label;                                   /* names of classes; NULL: none */
     int labels;
+    bool upsampler;                                       /* the network reads a small picture beside the noise */
     bool read;                                            /* the numbers are there */
 } PixelModel;
 
@@ -35,7 +36,7 @@ typedef struct {
 bool pixel_asked(int argc, char **argv);
 
 /* Structure, sampling and, compared with them, the tensors of the files; no number is read.  classifier may be NULL.
- * E_FORMAT for an upsampler, a network that predicts x0, a classifier of other pictures. */
+ * E_FORMAT for a network that predicts x0, a classifier of other pictures. */
 bool pixel_model_open(PixelModel *p, const Common *m, const char *folder, const char *classifier);
 /* A text file with a name a line, the first of class 0; several names of one class are parted by commas.  NULL: labels.txt
  * of the model's folder, if it is there. */
@@ -54,6 +55,7 @@ typedef struct {
     const char *respacing;                                /* see respace.h */
     double eta, scale;                                    /* of DDIM; of the classifier */
     int label;                                            /* -1: none */
+    Tensor low;                                           /* [3,H,W]: an upsampler's small picture, enlarged (pixel_enlarge) */
     int W, H;
     RandomKind rng;
 } PixelRequest;
@@ -63,6 +65,8 @@ typedef struct {
     bool (*step)(void *user, const GuideReport *report, double seconds, Tensor z, Tensor x0);
 } PixelHooks;
 
+/* rgb [h,w,3] as an upsampler reads it: [-1,1], bilinear to [3,H,W], in the run arena. */
+Tensor pixel_enlarge(PixelModel *p, const uint8_t *rgb, int h, int w, int H, int W);
 bool pixel_process(PixelModel *p, Gaussian *g, const char *respacing);     /* in the run arena */
 /* The starting noise of a seed; what the sampler draws goes on from there. */
 void pixel_noise(PixelModel *p, Random *random, const PixelRequest *q, uint64_t seed, Tensor z);

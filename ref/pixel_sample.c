@@ -3,6 +3,7 @@
 #include "ref/pixel_model.h"
 #include "tensor/file.h"
 #include "tensor/point.h"
+#include "tensor/resize.h"
 
 bool pixel_process(PixelModel *p, Gaussian *g, const char *respacing)
 {
@@ -28,6 +29,18 @@ void pixel_noise(PixelModel *p, Random *random, const PixelRequest *q, uint64_t 
 {
     random_seed(random, q->rng, seed);
     draw(&p->run, random, z);
+}
+
+Tensor pixel_enlarge(PixelModel *p, const uint8_t *rgb, int h, int w, int H, int W)
+{
+    Run *r = &p->run;
+    size_t mark = r->temp->used, places = (size_t)h * (size_t)w;
+    Tensor x = temp(r, SHAPE(1, 3, h, w)), y = tensor_in(r, r->run, SHAPE(1, 3, H, W));
+    for (size_t i = 0; i < 3 * places && run_ok(r); i++) x.x[i] = rgb[i % places * 3 + i / places] / (real)127.5 - 1;
+    resize(r, y, x, (Resize){ RESIZE_BILINEAR, false, 0, 0 });
+    arena_release(r->temp, mark);
+    y.s = SHAPE(3, H, W);
+    return run_ok(r) ? y : (Tensor){0};
 }
 
 /* ---- the loop ---- */
@@ -59,7 +72,7 @@ static Tensor class_of(PixelModel *p, const PixelRequest *q)
 
 static Guide guide_of(PixelModel *p, const Gaussian *g, const PixelRequest *q, Loop *l)
 {
-    return (Guide){ .unet = &p->unet, .schedule = &g->schedule, .process = g, .sampler = q->sampler, .eta = q->eta,
+    return (Guide){ .unet = &p->unet, .schedule = &g->schedule, .process = g, .beside = q->low, .sampler = q->sampler, .eta = q->eta,
                     .noise = fresh, .watch = watch, .user = l };
 }
 

@@ -73,6 +73,7 @@ static void object(JsonOut *o, const PixelText *t)
     json_integer(o, "image", t->image);
     json_integer(o, "seed", (int64_t)t->seed);
     if (t->latents) json_text(o, "latents_sha256", t->latents_sha256);
+    if (t->low_sha256) json_text(o, "low_res_sha256", t->low_sha256);
     json_open(o, "weights_sha256", '{');
     json_text(o, "model", t->hashes->model);
     if (*t->model->classifier_folder) json_text(o, "classifier", t->hashes->classifier);

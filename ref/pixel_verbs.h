@@ -17,6 +17,7 @@ typedef struct {
     const char *math;
     const PixelHashes *hashes;
     const char *latents, *latents_sha256;                 /* file of the start; NULL: drawn */
+    const char *low_sha256;                               /* of an upsampler's small picture, its file; NULL */
     int image, count;
     uint64_t seed;                                        /* of this image */
 } PixelText;

@@ -13,7 +13,7 @@
 
 typedef struct {
     Common common;
-    const char *class_name, *classifier, *respacing, *labels, *latents, *save_latents, *output, *params, *params_from;
+    const char *class_name, *classifier, *respacing, *labels, *low, *latents, *save_latents, *output, *params, *params_from;
     const char *prompt, *negative, *guidance;             /* of other models: refused */
     int  steps, W, H, count, rng, sampler, preview_every; /* steps 0: not given */
     double eta, scale;                                    /* scale < 0: as published */
@@ -40,6 +40,7 @@ static const Option row[] = {
     { "width",          'W', OPTION_INT,    AT(W),             1, 8192,    NULL,  "N",     "pixels [default: the model's]", NULL },
     { "height",         'H', OPTION_INT,    AT(H),             1, 8192,    NULL,  "N",     "pixels [default: the model's]", NULL },
     { "num-images",     0,   OPTION_INT,    AT(count),         1, 10000,   "1",   "N",     "how many pictures", NULL },
+    { "low-res",        0,   OPTION_TEXT,   AT(low),           0, 0,       NULL,  "IMAGE", "of an upsampler: the small picture that it enlarges", NULL },
     { "labels",         0,   OPTION_TEXT,   AT(labels),        0, 0,       NULL,  "FILE",  "names of classes, one a line [default: labels.txt of the model, if it is there]", NULL },
     { "latents",        0,   OPTION_TEXT,   AT(latents),       0, 0,       NULL,  "FILE",  "starting noise: safetensors, key latents, [3,H,W] or [1,3,H,W]", NULL },
     { "save-latents",   0,   OPTION_TEXT,   AT(save_latents),  0, 0,       NULL,  "FILE",  "write the pictures as numbers in [-1,1] (safetensors, key latents)", NULL },
@@ -71,7 +72,7 @@ typedef struct {
     PixelRequest request;
     Tensor start;                                         /* of --latents; empty: drawn */
     Progress progress;
-    char folder[1024], what[40], respacing[80], latents_sha256[65];
+    char folder[1024], what[40], respacing[80], latents_sha256[65], low_sha256[65];
     Arena arena;
     PixelHashes hashes;
     uint64_t seed;
@@ -93,7 +94,7 @@ static void picture_path(const Work *w, char *to, size_t room, int image, int st
 static PixelText text_of(const Work *w, int image)
 {
     return (PixelText){ .model = w->p, .request = &w->request, .process = &w->process, .math = common_math(&w->d->common), .hashes = &w->hashes,
-                        .latents = w->d->latents, .latents_sha256 = w->latents_sha256, .image = image, .count = w->d->count, .seed = w->seed + (uint64_t)image };
+                        .latents = w->d->latents, .latents_sha256 = w->latents_sha256, .low_sha256 = w->d->low ? w->low_sha256 : NULL, .image = image, .count = w->d->count, .seed = w->seed + (uint64_t)image };
 }
 
 static bool save_picture(Work *w, const char *path, Tensor z, const PngText *texts, int n, char hex[65])
@@ -201,6 +202,20 @@ static bool choose_size(Work *w)
     return run_ok(r);
 }
 
+static bool load_low(Work *w)
+{
+    Run *r = &w->p->run;
+    const char *low = w->d->low;
+    Image m = {0};
+    if (!low && w->p->upsampler) run_fail(r, E_OPTION, "generate: --low-res is missing: this model is an upsampler, and enlarges a small picture");
+    if (low && !w->p->upsampler) run_fail(r, E_OPTION, "--low-res: this model is no upsampler");
+    if (!run_ok(r) || !low) return run_ok(r);
+    if (!image_load(&m, &w->arena, low, &r->status) || !file_hash(w->low_sha256, low, &r->status)) return false;
+    if (m.rotated) console_warning(&w->console, "%s: its EXIF orientation is ignored", low);
+    w->request.low = pixel_enlarge(w->p, m.rgb, m.H, m.W, w->request.H, w->request.W);
+    return run_ok(r);
+}
+
 static bool prepare(Work *w)
 {
     Status *s = &w->p->run.status;
@@ -213,7 +228,7 @@ static bool prepare(Work *w)
     w->request.eta = d->eta;
     w->request.scale = !d->classifier ? 0 : d->scale >= 0 ? d->scale : pixel_model_scale(w->p);
     w->request.rng = d->rng ? RANDOM_PHILOX : RANDOM_TORCH;
-    if (!choose_class(w) || !choose_process(w) || !choose_size(w)) return false;
+    if (!choose_class(w) || !choose_process(w) || !choose_size(w) || !load_low(w)) return false;
     picture_path(w, path, sizeof path, 0, 0);
     return output_check(path, s) && (!d->save_latents || output_check(d->save_latents, s));
 }

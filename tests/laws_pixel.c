@@ -298,6 +298,48 @@ static void runs(Sampler sampler, double eta, const char *what)
     scene_close(&p.s);
 }
 
+static const char *const UNET_BESIDE =
+    "{\"in_channels\":5,\"out_channels\":6,\"block_out_channels\":[8,12],\"layers_per_block\":1,\"norm_num_groups\":2,"
+    "\"down_block_types\":[\"CrossAttnDownBlock2D\",\"DownBlock2D\"],\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\"],"
+    "\"attention_head_dim\":2,\"cross_attention_dim\":6}";
+
+/* An upsampler: two more channels go in beside z, and only z has a gradient. */
+static void beside(void)
+{
+    static SceneP p;
+    open_pixel(&p, SAMPLER_DDPM, 0);
+    Run *r = &p.s.run;
+    tiny_unet(&p.s.unet, UNET_BESIDE, &p.s.weights, &r->status);
+    p.s.guide.beside = scene_numbers(&p.s, SHAPE(2, 6, 4), 1);
+    Tensor both = tensor_in(r, &p.s.whole, SHAPE(1, 5, 6, 4)), out = tensor_in(r, &p.s.whole, SHAPE(1, 6, 6, 4)), dout = scene_numbers(&p.s, SHAPE(1, 6, 6, 4), 1);
+    Tensor dboth = tensor_in(r, &p.s.whole, both.s), dz = tensor_in(r, &p.s.whole, p.s.z.s), text = p.s.text[0];
+    text.s = SHAPE(1, 5, 6);
+    memcpy(both.x, p.s.z.x, 72 * sizeof(real));
+    memcpy(both.x + 72, p.s.guide.beside.x, 48 * sizeof(real));
+    memset(dout.x + 72, 0, 72 * sizeof(real));            /* of the learned variance */
+    UnetPass pass;
+    Clock c = guide_clock(&p.g.schedule, 2);
+    double t = c.t;
+    unet_forward(r, &p.s.unet, out, &pass, both, &t, text, false);
+    unet_backward(r, &p.s.unet, dboth, (Tensor){0}, dout, &pass);
+    Lane l = lane_make(&p.branch, NULL);
+    l.z = p.s.z;
+    guide_observe(r, &p.s.guide, &l, &c, NULL, 0, NULL, true, true);
+    Tensor three = { out.x, p.s.z.s }, last = { out.x + 72, p.s.z.s }, first = { dboth.x, p.s.z.s };
+    check_true("channels beside z: the network reads both", same_bits(l.eps, three) && same_bits(l.range, last));
+    dout.s = p.s.z.s;
+    guide_pull(r, &p.s.guide, &l, dz, (Tensor){0}, dout);
+    check_true("    and the gradient is z's", same_bits(dz, first));
+    Method plain = { .name = "plain", .branch = &p.branch, .branches = 1 };
+    engine_run(&p, &plain);
+    p.s.guide.beside = scene_numbers(&p.s, SHAPE(2, 4, 6), 1);
+    check_true("    no error so far", run_ok(r));
+    engine_run(&p, &plain);
+    check_true("    of another size", r->status.code == E_SHAPE);
+    r->status = (Status){0};
+    scene_close(&p.s);
+}
+
 static void refusals(void)
 {
     static SceneP p;
@@ -325,6 +367,7 @@ int main(void)
     runs(SAMPLER_DDPM, 0, "ancestral");
     runs(SAMPLER_DDIM, 0, "DDIM");
     runs(SAMPLER_DDIM, 0.7, "DDIM with noise");
+    beside();
     refusals();
     check_true("no error was left behind", run_ok(&run));
     arena_free(&arena);

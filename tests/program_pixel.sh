@@ -97,7 +97,8 @@ code 'decode' 3 decode x.safetensors -m "$free";                 said 'decode' '
 code 'edit' 3 edit --method self-guidance -p x -m "$free";       said 'edit' 'no text'
 code 'memory' 4 generate -m "$free" --steps 2 --max-memory 10M;  said 'memory' 'max-memory'
 mkdir up; sed 's/"image_size"/"in_channels": 6, "image_size"/' "$free/config.json" >up/config.json; ln -s "$free/model.safetensors" up/
-code 'upsampler' 3 generate -m up;                               said 'upsampler' 'upsampler'
+code 'an upsampler whose first layer reads 3' 3 generate -m up;  said 'an upsampler whose first layer reads 3' 'input_blocks.0.0.weight'
+code 'a small picture for no upsampler' 2 generate -m "$free" --low-res a.png; said 'a small picture for no upsampler' 'no upsampler'
 mkdir x0; sed 's/"image_size"/"predict_xstart": true, "image_size"/' "$free/config.json" >x0/config.json; ln -s "$free/model.safetensors" x0/
 code 'a prediction of x0' 3 generate -m x0;                      said 'a prediction of x0' 'predict_xstart'
 for wrong in '"diffusion_steps": 1' '"diffusion_steps": "many"' '"noise_schedule": "sigmoid"' '"timestep_respacing": []' '"rescale_timesteps": 1'; do
