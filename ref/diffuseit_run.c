@@ -14,7 +14,9 @@ static bool open_pixels(DitRun *w)
 {
     PixelModel *m = &w->m;
     w->r = &m->run;
-    return pixel_model_open(m, &w->s->edit.common, w->folder, NULL);
+    if (pixel_model_open(m, &w->s->edit.common, w->folder, NULL) && m->upsampler)
+        run_fail(w->r, E_OPTION, "%.300s: an upsampler: it enlarges a small picture, and changes none", w->folder);
+    return run_ok(w->r);
 }
 
 /* The numbers, once the size is known; half of what a limit leaves is for remembering. */
