@@ -107,8 +107,8 @@ bench-guidance: $(BUILD)/f32/tests/bench_guidance
 	@$< $(SECTION) $(PROMPTS) $(LIST) $(PRESETS)
 
 # Our time against PyTorch's (pip install torch diffusers); without them, ours alone.
-bench: $(BUILD)/f32/tests/bench_unet $(BUILD)/f32/tests/bench_ops
-	@if python3 -c 'import torch, diffusers' 2>/dev/null; then python3 tests/bench.py; \
+bench: $(BUILD)/f32/tests/bench_unet $(BUILD)/f32/tests/bench_dino $(BUILD)/f32/tests/bench_ops
+	@if python3 -c 'import torch, diffusers, transformers' 2>/dev/null; then python3 tests/bench.py; \
 	 else printf 'forward\nforward\nboth\nboth\nmemory\n' | $(BUILD)/f32/tests/bench_unet unet; fi
 
 # Needs clang with its sanitizer runtimes; FUZZ_RUNS executions of each target, findings stop it.

@@ -1,29 +1,31 @@
 #!/usr/bin/env python3
 """Our time against PyTorch's, in one run: the two programs take turns, the minimum of each counts.
 
-    python3 tests/bench.py [--runs 3] [--threads 2] [--what unet,vae] [--program build/f32/tests/bench_unet]
+    python3 tests/bench.py [--runs 3] [--threads 2] [--what unet,vae,dino] [--programs build/f32/tests]
 
-Needs torch and diffusers (CPU); nothing else in the project does.  Full-size Stable Diffusion 1.5, random weights,
-64x64 latent, batch 1, float32.  Prints one line per quantity: ours, theirs, ratio.
+Needs torch, diffusers and transformers (CPU); nothing else in the project does.  Full-size Stable Diffusion 1.5, 64x64
+latent, and DINO ViT-B/8 at 224x224; random weights, batch 1, float32.  Prints one line per quantity: ours, theirs, ratio.
+OPENBLAS_CORETYPE is taken out of the environment first: it must slow neither of the two.
 """
-import argparse, subprocess, sys, time
+import argparse, os, subprocess, sys, time
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--runs", type=int, default=3)
 ap.add_argument("--threads", type=int, default=2)
 ap.add_argument("--side", type=int, default=64)
 ap.add_argument("--batch", type=int, default=1)
-ap.add_argument("--what", default="unet,vae")
-ap.add_argument("--program", default="build/f32/tests/bench_unet")
+ap.add_argument("--what", default="unet,vae,dino")
+ap.add_argument("--programs", default="build/f32/tests")
 A = ap.parse_args()
 
+os.environ.pop("OPENBLAS_CORETYPE", None)
 import torch
 torch.set_num_threads(A.threads)
 
 
 class Ours:
-    def __init__(self, kind):
-        self.p = subprocess.Popen([A.program, kind, str(A.side), str(A.threads), str(A.batch)],
+    def __init__(self, kind, program="bench_unet", side=A.side):
+        self.p = subprocess.Popen([os.path.join(A.programs, program), kind, str(side), str(A.threads), str(A.batch)],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, command):
@@ -88,5 +90,28 @@ def vae():
     duel(Ours("vae"), [("decode", lambda: run(net.decode, z)), ("encode", lambda: run(net.encode, x))])
 
 
+def dino():
+    from transformers import ViTConfig, ViTModel
+    net = ViTModel(ViTConfig(patch_size=8, layer_norm_eps=1e-6, attn_implementation="sdpa"), add_pooling_layer=False).eval()
+    seen = []
+    next(m for n, m in net.named_modules() if n.endswith(("layers.11.attention.k_proj", "layer.11.attention.attention.key"))) \
+        .register_forward_hook(lambda m, i, o: seen.append(o))
+    for p in net.parameters():
+        p.requires_grad_(False)
+    x0 = torch.randn(A.batch, 3, 224, 224)
+
+    def forward():
+        seen.clear()
+        with torch.no_grad():
+            net(x0)
+
+    def both():
+        seen.clear()
+        x = x0.clone().requires_grad_(True)
+        (net(x).last_hidden_state.sum() + seen[0].sum()).backward()
+
+    duel(Ours("dino", "bench_dino", 224), [("forward", forward), ("both", both)])
+
+
 for name in A.what.split(","):
-    {"unet": unet, "vae": vae}[name]()
+    {"unet": unet, "vae": vae, "dino": dino}[name]()
