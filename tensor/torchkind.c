@@ -3,7 +3,7 @@
 #include <string.h>
 #include "tensor/torchkind.h"
 
-#define RESAVE "where you trust the file, load it with a current torch (weights_only=False) and save its tensors alone: torch.save({k: v for k, v in x.items() if torch.is_tensor(v)}, \"new.pt\")"
+#define RESAVE "where you trust the file, load it with a current torch, x = torch.load(\"old.pt\", weights_only=False), and save its tensors alone, as torch.save(x[\"state_dict\"], \"new.pt\")"
 
 static const struct { const char *name, *advice; } KIND[TORCH_KINDS] = {
     [TORCH_FINE]                = { "fine", NULL },

@@ -72,6 +72,12 @@ check 'onto itself: floats' grep -q '^F32   \[1,1,24\] *cls_token$' out
 code 'no place for it' 5 convert "$good/plain.pt" no/such/x.safetensors
 code 'no such file' 3 convert none.pt x.safetensors
 
+# a model folder that holds the checkpoint: the teacher of a full checkpoint of DINO, against the original
+mkdir -p m/models/pix-dino; cp "$models/pix-dino/config.json" m/models/pix-dino/; cp "$good/dino.pth" m/models/pix-dino/full_checkpoint.pth
+code 'a folder with a checkpoint' 0 conform --models m "$here/golden/cases/pix-dino"
+cp "$bad/crc.pt" m/models/pix-dino/other.pt; code 'a folder with two' 3 conform --models m "$here/golden/cases/pix-dino"; said 'a folder with two' '2 checkpoints'
+rm m/models/pix-dino/full_checkpoint.pth; code "a folder with a strange one" 3 conform --models m "$here/golden/cases/pix-dino"; said "a folder with a strange one" "30 missing: cls_token"
+
 # refusals: a kind, and what to do
 for f in legacy:legacy_format:torch.save torchscript:torchscript:Hugging\ Face global_os_system:global_not_allowed:weights_only=False deflated:zip_compressed:torch.save empty:not_zip:cut; do
     name=${f%%:*} rest=${f#*:}

@@ -53,6 +53,11 @@ static void hashes(void)
     check_true("CRC-32 check value", crc32_of(0, "123456789", 9) == 0xCBF43926u);
     check_true("CRC-32 of IEND", crc32_of(0, "IEND", 4) == 0xAE426082u);
     check_true("CRC-32 in parts", crc32_of(crc32_of(0, "1234", 4), "56789", 5) == 0xCBF43926u);
+    static unsigned char long_text[5003];
+    uint32_t c = 0;
+    for (int i = 0; i < 5003; i++) long_text[i] = (unsigned char)(i * i % 251);
+    for (int i = 0; i < 5003; i++) c = crc32_of(c, long_text + i, 1);
+    check_true("CRC-32 of a long text is that of its bytes", crc32_of(0, long_text, 5003) == c && crc32_of(crc32_of(0, long_text, 4), long_text + 4, 4999) == c);
     check_true("CRC-32 of nothing", crc32_of(0, "", 0) == 0);
 }
 
