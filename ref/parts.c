@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include "nn/names.h"
 #include "ref/parts.h"
 
 static bool build(Parts *t, int which, const char *file, Status *s)
@@ -48,6 +49,22 @@ static bool open_part(Parts *t, int which, const char *folder, Status *s)
     return true;
 }
 
+/* The names in the files that the network does not have. */
+static void list_unused(Part *p, WalkModel *walk, void *model, const Weights *w, int most, Arena *a, Status *s)
+{
+    p->unused = arena_take(a, (size_t)most * sizeof *p->unused);
+    for (int i = 0; p->unused && i < w->files; i++)
+        for (int k = 0; k < w->file[i].entries && p->surplus < most; k++) {
+            const char *name = w->file[i].entry[k].name;
+            if (names_ignored(name) || params_find(walk, model, name)) continue;
+            char *copy = arena_take(a, strlen(name) + 1);
+            if (copy) p->unused[p->surplus++] = strcpy(copy, name);
+            else p->unused = NULL;
+            if (!copy) break;
+        }
+    if (!p->unused) status_fail(s, E_MEMORY, "%s: no memory for %d names", p->folder, most);
+}
+
 /* Its names are compared with the file's: what is missing or misshapen fails here already. */
 static bool open_pixel(Parts *t, const char *folder, Status *s)
 {
@@ -60,10 +77,7 @@ static bool open_pixel(Parts *t, const char *folder, Status *s)
     *p = (Part){ .folder = pixel_kind_name(t->pixel), .stem = "model", .there = true };
     if (classifier ? !pixel_build_classifier(&t->classifier, folder, &t->arena, s) : !pixel_build_unet(&t->unet, folder, &t->arena, s)) return false;
     if (!weights_open(&w, folder, p->stem, s)) return false;
-    if (params_check(walk, model, &w, &report, s)) {
-        p->surplus = report.surplus;
-        snprintf(p->first_surplus, sizeof p->first_surplus, "%s", report.first_surplus);
-    }
+    if (params_check(walk, model, &w, &report, s) && report.surplus) list_unused(p, walk, model, &w, report.surplus, &t->arena, s);
     p->numbers = params_count(walk, model, &p->tensors);
     count_files(p, &w);
     weights_close(&w);

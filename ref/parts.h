@@ -13,8 +13,8 @@ typedef struct {
     int tensors, files;
     uint64_t bytes;                                       /* of the files */
     const char *dtype;                                    /* of the first tensor; "mixed" when they differ */
-    int surplus;                                          /* tensors of the files that nothing asks for (pixel-space networks) */
-    char first_surplus[160];
+    int surplus;                                          /* tensors of the files that nothing asks for (pixel-space networks) ... */
+    const char **unused;                                  /* ... and their names */
 } Part;
 
 typedef struct {

@@ -1,5 +1,6 @@
 #include <string.h>
 #include "ref/image.h"
+#include "ref/oneline.h"
 #include "ref/parts.h"
 #include "ref/tensor_list.h"
 #include "ref/verbs.h"
@@ -42,7 +43,10 @@ static void print_pixel(const Parts *t)
     if (classifier) printf("classes      %d\n", t->classifier.config.out_channels);
     else            printf("output       eps%s; %d classes%s\n", u->learned_variance ? " and learned variance" : "", u->classes, u->classes ? "" : " (unconditional)");
     const Part *p = &t->part[classifier ? PART_CLASSIFIER : PART_UNET];
-    if (p->surplus) printf("unused       %d tensors of the file, the first is %s\n", p->surplus, p->first_surplus);
+    for (int i = 0; i < p->surplus; i++) {
+        char shown[200];
+        printf("%-12s %s\n", i ? "" : "unused", oneline(shown, sizeof shown, p->unused[i]));
+    }
 }
 
 static void print_model(const char *folder, const Parts *t)
@@ -93,7 +97,9 @@ static void send(const Console *c, const char *folder, const Parts *t)
         json_text(&o, "dtype", p->dtype ? p->dtype : "");
         json_integer(&o, "files", p->files);
         json_integer(&o, "bytes", (int64_t)p->bytes);
-        if (t->pixel) json_integer(&o, "unused", p->surplus);
+        if (t->pixel) json_open(&o, "unused", '[');
+        for (int k = 0; k < p->surplus; k++) json_text(&o, NULL, p->unused[k]);
+        if (t->pixel) json_close(&o, ']');
         json_close(&o, '}');
     }
     console_send(c, &o);

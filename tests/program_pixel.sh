@@ -126,6 +126,9 @@ code 'sites, classifier' 0 sites -m "$judge";                    check 'sites, c
 code 'sites, classifier at another size' 2 sites -m "$judge" -W 32; said 'sites, classifier at another size' '16 x 16 pixels alone'
 mkdir bare; cp "$free/model.safetensors" bare/
 code 'no config.json' 3 info -m bare;                            said 'no config.json' 'pixel-models'
+mkdir more; sed 's/"num_classes": 5/"num_classes": null/' "$classes/config.json" >more/config.json; ln -s "$classes/model.safetensors" more/
+code 'tensors that nothing asks for' 0 info -m more;             check 'they are listed' grep -q '^unused  *label_emb.weight$' out
+code 'tensors that nothing asks for, JSON' 0 info -m more --json; check 'they are listed in JSON' grep -q '"unused":\["label_emb.weight"\]' out
 mkdir other; cp "$ddpm/config.json" other/; ln -s "$free/model.safetensors" other/
 code 'weights of another network' 3 info -m other;               said 'weights of another network' 'missing: temb.dense.0.weight'
 
