@@ -133,13 +133,14 @@ Shape unet_h_shape(const Unet *u, int N, int H, int W)
     return SHAPE(h.d[0], h.d[3], h.d[1], h.d[2]);
 }
 
-/* Nothing is released: what the pass holds may be in temp. */
 void unet_encode(Run *r, const Unet *u, Tensor h, UnetPass *p, Tensor z, const double *t, Tensor context, bool recompute)
 {
+    size_t mark = r->temp->used;
     *p = (UnetPass){ .z = z.s, .context = context };
     if (!run_ok(r) || !fits(r, u, z, context) || !room_fits(r, h, unet_h_shape(u, z.s.d[0], z.s.d[2], z.s.d[3]))) return;
     Tensor y = run_down(r, u, p, z, t, u->mid_end, recompute);
     if (h.x && y.x) nhwc_to_nchw(r, h, y);
+    if (r->keep != r->temp) arena_release(r->temp, mark);
 }
 
 void unet_decode(Run *r, const Unet *u, Tensor eps, UnetPass *p, const UnetPass *encoded, Tensor h, bool recompute)

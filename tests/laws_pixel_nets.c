@@ -82,11 +82,12 @@ static void halves(const char *config, int side)
     UnetPass enc, dec;
     whole(&run, &a, false);
     for (int recompute = 0; recompute < 2; recompute++) {
-        size_t keeps = kept.used;
+        size_t keeps = kept.used, temps = scratch.used;
         unet_encode(&run, &unet, b.h, &enc, b.x, t, b.label, recompute);
         unet_decode(&run, &unet, b.y, &dec, &enc, b.h, recompute);
         check_true("decoding what was encoded is the whole network, bit for bit", run_ok(&run) && same(a.y, b.y) && moves(b.y));
         unet_decode_backward(&run, &unet, recompute ? d.dh : b.dh, b.deps, &dec);
+        check_true("the halves give their scratch back", scratch.used == temps);
         unet_decode(&run, &unet, c.y, &dec, &enc, b.h, recompute);
         check_true("an encoded pass decodes again to the same", same(c.y, b.y));
         for (size_t i = 0; i < tensor_count(c.h); i++) c.h.x[i] = b.h.x[i] + 1;
