@@ -3,6 +3,7 @@
 #include "ref/oneline.h"
 #include "ref/parts.h"
 #include "ref/tensor_list.h"
+#include "ref/tower_info.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
 #include "tensor/gemm.h"
@@ -122,7 +123,8 @@ int verb_info(int argc, char **argv)
     }
     bool right = common_argument(&g.common, rest, rests, &s);
     if (right && !c.json) print_program();
-    if (right && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {
+    if (right && common_model(&g.common, folder, sizeof folder, &s) && tower_folder(folder)) tower_info(&c, folder, &s);
+    else if (right && s.code == OK && parts_open(&t, folder, &s)) {
         if (c.json) send(&c, folder, &t);
         else print_model(folder, &t);
     }

@@ -135,6 +135,9 @@ code 'tokenize' 0 tokenize 'a photo of a cat';  check 'tokenize: five tokens' li
 check 'tokenize: control characters' sh -c "'$tiller' tokenize \"$(printf 'a\033[31m')\" 2>err | tr -d '\n' | LC_ALL=C awk '/[\001-\037]/ { exit 1 }'"
 code 'tokenize --json' 0 tokenize --json 'cat'; check 'tokenize --json: one line' lines out 1
 code 'info' 0 info;                             check 'info: unet' grep -q '^unet ' out
+towers=$(dirname "$tiller")/../data/tiny-model
+code 'info of a tower' 0 info "$towers/dino";                check 'info of a tower: its layers' grep -q '^tower        DINO transformer, names of ViTModel: 4 layers' out
+code 'info of a tower, --json' 0 info --json "$towers/clip"; check 'info of a tower, --json: one line' lines out 1
 code 'info --json' 0 info --json;               check 'info --json: one line' lines out 1
 code 'sites' 0 sites;                           check 'sites: probabilities' grep -q 'probs.*attn2' out
 code 'sites --json' 0 sites --json;             check 'sites --json' grep -q '^{"event":"site"' out
