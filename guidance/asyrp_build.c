@@ -59,6 +59,6 @@ const MethodInfo method_asyrp = {
     "asyrp", "Asymmetric reverse process in h-space", "Kwon et al., arXiv 2210.10960",
     "attributes that a small network has learned, added to what the middle block says",
     "P = (x - sqrt(1-a) eps(x | h + s f(h,t)))/sqrt(a);   x' = sqrt(a') P + sqrt(1-a') eps(x | h)",
-    "tiller edit --method asyrp --delta snow.safetensors --prompt \"a photo of a red car on grass\" --seed 7",
+    "tiller edit --method asyrp --delta snow.safetensors -p \"a car on grass\" -s 7",
     option, OPTIONS, NEED_INVERSION, false, build, NULL,
 };

@@ -46,7 +46,7 @@ static const Option run_row[] = {
 };
 static const OptionPage page = {
     "train", "Learn an attribute: a delta block for tiller edit --method asyrp.",
-    "tiller train asyrp --source \"a photo on grass\" --target \"a photo in the snow\" --prompts cars.txt -o snow.safetensors",
+    "tiller train asyrp --source \"on grass\" --target \"in the snow\" --prompts cars.txt",
     "asyrp", 1, 1, "The block learns to shift the middle block's output so that CLIP sees the target where it saw the source. Interrupted, the file holds the last finished picture.",
     { TABLE("Texts and pictures", what_row), TABLE("Learning", run_row) }
 };
