@@ -14,7 +14,7 @@
 #include "tensor/file.h"
 #include "tests/bench_guidance.h"
 
-static const Section *const section[] = { &bench_single, &bench_restyle, &bench_swap, &bench_two };
+static const Section *const section[] = { &bench_single, &bench_restyle, &bench_swap, &bench_two, &bench_learned };
 enum { SECTIONS = sizeof section / sizeof *section, ROWS_MOST = 40, CHUNK = 6, JOBS_MOST = 4096 };
 
 typedef struct { Picture source[PROMPTS_MOST]; Score score[ROWS_MOST][PROMPTS_MOST]; long peak[ROWS_MOST + 1]; } Results;        /* peak: kB; the last: of the sources */
@@ -161,7 +161,7 @@ int main(int argc, char **argv)
     bench.first_seed = bench.choosing ? 11000 : 71000;
     bench.presets = argc > 4 ? argv[4] : "data/presets/tiny-model.txt";
     if (!known || n < 1 || n > PROMPTS_MOST || processes < 1 || (!bench.choosing && strcmp(list, "report"))) {
-        fprintf(stderr, "bench_guidance single|restyle|swap|two|all [PROMPTS up to %d [report|choose [PRESETS [PROCESSES]]]]\n", PROMPTS_MOST);
+        fprintf(stderr, "bench_guidance single|restyle|swap|two|learned|all [PROMPTS up to %d [report|choose [PRESETS [PROCESSES]]]]\n", PROMPTS_MOST);
         return 2;
     }
     double began = clock_seconds();
