@@ -67,32 +67,26 @@ static double mean_distance(Run *r, Tensor da, Tensor a, Tensor b, double weight
 
 void asyrp_eye_forward(Run *r, const AsyrpEye *eye, Tensor e, AsyrpEyePass *p, Tensor x)
 {
-    const ClipImageConfig *c = &eye->tower->config;
-    int N = x.s.d[0];
     Tensor image = x;
     if (eye->vae) {
         size_t mark = r->temp->used;
         const VaeConfig *v = &eye->vae->config;
         int f = vae_factor(v);
-        image = keep(r, SHAPE(N, v->out_channels, x.s.d[2] * f, x.s.d[3] * f));
+        image = keep(r, SHAPE(x.s.d[0], v->out_channels, x.s.d[2] * f, x.s.d[3] * f));
         Tensor z = temp(r, x.s);
         if (run_ok(r)) scale(r, z, (real)(1 / v->scaling_factor), x, (real)v->shift_factor);
         vae_decode(r, eye->vae, image, &p->vae, z, eye->recompute);
         if (r->keep != r->temp) arena_release(r->temp, mark);
     }
     p->image = image.s;
-    Tensor pixels = keep(r, SHAPE(N, c->channels, c->image, c->image));
-    preprocess_forward(r, &eye->preprocess, pixels, image);
-    clip_image_forward(r, eye->tower, none, none, e, &p->tower, pixels);
+    clip_tower_embed(r, eye->tower, e, &p->tower, image);
 }
 
 void asyrp_eye_backward(Run *r, const AsyrpEye *eye, Tensor dx, Tensor de, AsyrpEyePass *p)
 {
     size_t mark = r->temp->used;
-    const ClipImageConfig *c = &eye->tower->config;
-    Tensor dpixels = temp(r, SHAPE(de.s.d[0], c->channels, c->image, c->image)), dimage = eye->vae ? temp(r, p->image) : dx;
-    clip_image_backward(r, eye->tower, dpixels, none, none, de, &p->tower);
-    preprocess_backward(r, &eye->preprocess, dimage, dpixels);
+    Tensor dimage = eye->vae ? temp(r, p->image) : dx;
+    clip_tower_embed_backward(r, eye->tower, dimage, de, &p->tower);
     if (eye->vae) {
         vae_decode_backward(r, eye->vae, dx, dimage, &p->vae);
         if (run_ok(r)) scale(r, dx, (real)(1 / eye->vae->config.scaling_factor), dx, 0);

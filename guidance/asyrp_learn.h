@@ -12,20 +12,18 @@
 #ifndef GUIDANCE_ASYRP_LEARN_H
 #define GUIDANCE_ASYRP_LEARN_H
 #include "guidance/asyrp.h"
-#include "nn/clip.h"
-#include "nn/preprocess.h"
+#include "nn/clip_tower.h"
 #include "nn/vae.h"
 
 /* L_dir of embeddings e [N,D] (any length), those of the sources [N,D] and the texts' direction [D]; de (may be empty) is written. */
 double asyrp_direction(Run *r, Tensor de, Tensor e, Tensor source, Tensor text);
 
 typedef struct {
-    ClipImage *tower;
-    Preprocess preprocess;
+    ClipTower *tower;
     Vae *vae;                                             /* NULL: the model's space is pixels in [-1,1] */
     bool recompute;
 } AsyrpEye;
-typedef struct { VaePass vae; ClipImagePass tower; Shape image; } AsyrpEyePass;
+typedef struct { VaePass vae; ClipTowerPass tower; Shape image; } AsyrpEyePass;
 /* Embeddings e [N,D] of clean x [N,C,H,W] (pixels, or latents as the UNet has them), and dx (written) from de. */
 void asyrp_eye_forward (Run *r, const AsyrpEye *eye, Tensor e, AsyrpEyePass *p, Tensor x);
 void asyrp_eye_backward(Run *r, const AsyrpEye *eye, Tensor dx, Tensor de, AsyrpEyePass *p);

@@ -242,24 +242,7 @@ static void judge_moved(Walk *w, Param *p, const char *name)
 
 static void judge_number_as(Case *c, const char *name, double value) { judge_doubles(c, name, SHAPE(1), &value); }
 
-static bool load_tower(Case *c, ClipImage *m, const char *folder)
-{
-    ClipImageConfig k = { .channels = 3, .act = POINT_QUICK_GELU, .eps = 1e-5 };
-    const struct { const char *name; int *to; } field[] = { { "hidden_size", &k.width }, { "intermediate_size", &k.mlp }, { "num_hidden_layers", &k.layers },
-        { "num_attention_heads", &k.heads }, { "image_size", &k.image }, { "patch_size", &k.patch }, { "projection_dim", &k.projection } };
-    Status *s = &c->run.status;
-    const char *file = case_name(c, "%s/config.json", folder);
-    const Json *j = json_load(c->run.run, file, s);
-    Weights w;
-    for (size_t i = 0; j && i < sizeof field / sizeof *field; i++)
-        if (!json_int(json_get(j, field[i].name), field[i].to)) status_fail(s, E_FORMAT, "%s: %s: a number is expected", file, field[i].name);
-    if (s->code != OK || !clip_image_build(m, &k, c->weights, s) || !weights_open(&w, folder, "model", s)) return false;
-    params_load(clip_image_walk, m, &w, c->weights, NULL, s);
-    weights_close(&w);
-    return s->code == OK;
-}
-
-static bool load_learner(Case *c, AsyrpLearner *a, Unet *u, Delta *d, ClipImage *tower)
+static bool load_learner(Case *c, AsyrpLearner *a, Unet *u, Delta *d, ClipTower *tower)
 {
     Run *r = &c->run;
     LoadReport report = {0};
@@ -267,8 +250,8 @@ static bool load_learner(Case *c, AsyrpLearner *a, Unet *u, Delta *d, ClipImage 
     int t = case_int(c, "t", 0), t_next = case_int(c, "t_next", 0);
     if (!run_ok(r) || !pixel_load_unet(u, folder, c->weights, &report, &r->status)) return false;
     load_delta(c, d, case_text(c, "delta", ""));
-    if (!run_ok(r) || !params_want_gradients(delta_walk, d, c->weights, &r->status) || !load_tower(c, tower, clip)) return false;
-    *a = (AsyrpLearner){ .unet = u, .delta = d, .eye = { .tower = tower, .preprocess = preprocess_clip }, .text = case_in(c, "in.text_direction"),
+    if (!run_ok(r) || !params_want_gradients(delta_walk, d, c->weights, &r->status) || !clip_tower_load(tower, clip, c->weights, NULL, &r->status)) return false;
+    *a = (AsyrpLearner){ .unet = u, .delta = d, .eye = { .tower = tower }, .text = case_in(c, "in.text_direction"),
                          .w_clip = case_real(c, "clip_loss_w", 1), .w_l1 = case_real(c, "l1_loss_w", 0), .cosine = case_real(c, "cosine", 1), .scale = 1 };
     return times_of(c, &a->schedule, (int[]){ t_next, t }, 2);
 }
@@ -281,14 +264,14 @@ void conform_asyrp_train(Case *c)
         { "out.loss", offsetof(AsyrpLoss, loss) }, { "out.loss_clip", offsetof(AsyrpLoss, clip) },
         { "out.loss_l1", offsetof(AsyrpLoss, l1) }, { "mid.direction_loss", offsetof(AsyrpLoss, direction) } };
     Unet *u = arena_take(r->run, sizeof *u);
-    ClipImage *tower = arena_take(r->run, sizeof *tower);
+    ClipTower *tower = arena_take(r->run, sizeof *tower);
     AsyrpEyePass pass;
     AsyrpLearner a;
     Delta d;
     if (!u || !tower || !load_learner(c, &a, u, &d, tower)) return;
     int t = case_int(c, "t", 0);
     Tensor x = case_in(c, "in.x_edit"), plain = case_in(c, "in.x_origin"), source = case_in(c, "in.source"), x0 = case_new(c, x.s), dx0 = case_new(c, x.s);
-    Tensor e = case_new(c, SHAPE(x.s.d[0], tower->config.projection)), eps = case_new(c, x.s), p = case_new(c, x.s);
+    Tensor e = case_new(c, SHAPE(x.s.d[0], tower->width)), eps = case_new(c, x.s), p = case_new(c, x.s);
     asyrp_eye_forward(r, &a.eye, e, &pass, source);
     judge(c, "mid.embed_source", e);
     asyrp_predict(r, u, eps, none, none, NULL, plain, t, none);

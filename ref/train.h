@@ -44,8 +44,8 @@ typedef struct {
     Unet unet;                                            /* of a pixel-space model */
     ScheduleConfig config;
     Schedule chain;                                       /* all times of the chain, for the way up (pixels) or down (generation) */
-    Clip clip;
-    ClipImage *tower;
+    ClipText reader;
+    ClipTower tower;
     const Tokenizer *words;
     AsyrpLearner learner;
     Delta delta;

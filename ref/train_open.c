@@ -84,14 +84,16 @@ static bool open_clip(TrainRun *w)
     if (!clip_place(w)) return false;
     snprintf(path, sizeof path, "%s/config.json", w->clip_folder);
     const Json *j = json_load(r->run, path, s);
-    if (!j || !clip_build(&w->clip, j, path, &w->weights, s) || !weights_open(&file, w->clip_folder, "model", s)) return false;
-    params_load(clip_walk, &w->clip, &file, &w->weights, NULL, s);
+    ClipTextConfig text;
+    if (j && !json_get(j, "text_config")) run_fail(r, E_FORMAT, "%s: text_config: a whole CLIPModel is wanted, which reads the two texts as well", path);
+    if (!j || !run_ok(r) || !clip_text_config(&text, j, path, s) || !clip_text_build(&w->reader, &text, &w->weights, s) || !weights_open(&file, w->clip_folder, "model", s)) return false;
+    params_load(clip_text_walk, &w->reader, &file, &w->weights, NULL, s);
     weights_close(&file);
-    w->learner.eye.preprocess = preprocess_clip;
-    w->learner.eye.tower = &w->clip.image;
+    if (s->code != OK || !clip_tower_load(&w->tower, w->clip_folder, &w->weights, NULL, s)) return false;
+    w->learner.eye.tower = &w->tower;
+    if (!text.projection || text.projection != w->tower.width) run_fail(r, E_FORMAT, "%s: texts have %d features, pictures %d", path, text.projection, w->tower.width);
     snprintf(path, sizeof path, "%s/model.safetensors", w->clip_folder);
-    if (s->code != OK || !preprocess_read(&w->learner.eye.preprocess, w->clip_folder, r->run, s)) return false;
-    if (file_exists(path) && !file_hash(w->clip_hash, path, s)) return false;
+    if (s->code != OK || (file_exists(path) && !file_hash(w->clip_hash, path, s))) return false;
     snprintf(path, sizeof path, "%s/merges.txt", w->clip_folder);
     const char *place = w->clip_folder;                   /* its own words, else those beside it, else the model's */
     char beside[1200];
@@ -106,7 +108,7 @@ static bool open_clip(TrainRun *w)
 static void features(TrainRun *w, Tensor to, const char *const *text, int n)
 {
     Run *r = w->r;
-    ClipText *m = &w->clip.text;
+    ClipText *m = &w->reader;
     int T = tokenizer_length(w->words) < m->config.positions ? tokenizer_length(w->words) : m->config.positions;
     for (int first = 0; first < n && run_ok(r); first += BATCH) {
         size_t mark = r->temp->used;
@@ -144,7 +146,7 @@ static bool read_texts(TrainRun *w)
     Run *r = w->r;
     const Train *o = w->o;
     char path[1100];
-    int D = w->clip.text.config.projection;
+    int D = w->reader.config.projection;
     const char **line = arena_take(r->run, TEMPLATES_MOST * sizeof *line), **text = arena_take(r->run, TEMPLATES_MOST * sizeof *text);
     if (!line || !text) run_fail(r, E_MEMORY, "out of memory: templates");
     if (!run_ok(r) || (!o->templates && !common_data(path, sizeof path, "imagenet-templates.txt", &r->status))) return false;

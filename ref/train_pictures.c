@@ -127,7 +127,7 @@ static void add_picture(TrainRun *w, Source *s)
     TrainPicture *to = s->to;
     to->noise = tensor_in(r, r->run, latent_shape(w));
     to->clean = tensor_in(r, r->run, latent_shape(w));
-    to->embed = tensor_in(r, r->run, SHAPE(1, w->clip.image.config.projection));
+    to->embed = tensor_in(r, r->run, SHAPE(1, w->tower.width));
     add_context(w, s);
     if (!run_ok(r)) return;
     if (w->o->cache) name_file(w, s);

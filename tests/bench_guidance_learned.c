@@ -16,7 +16,7 @@ static const Row row[] = {
     { "asyrp, learned \"in the snow\"",            "asyrp", LEARNED,  30 },
 };
 
-static struct { bool open; Arena weights; Clip clip; Dino dino; AsyrpEye eye; Deltas deltas; } eye;
+static struct { bool open; Arena weights; ClipText reader; ClipTower tower; Dino dino; AsyrpEye eye; Deltas deltas; } eye;
 
 static bool open_eye(Bench *b)
 {
@@ -25,12 +25,12 @@ static bool open_eye(Bench *b)
     DeltaOptions o = { .delta = { 1, { "data/deltas/snow.safetensors" } }, .similarity = (double)NAN };
     if (eye.open) return true;
     const Json *j = json_load(&eye.weights, "data/tiny-model/clip/config.json", s);
-    if (!j || !clip_build(&eye.clip, j, "clip", &eye.weights, s) || !weights_open(&w, "data/tiny-model/clip", "model", s)) return false;
-    params_load(clip_walk, &eye.clip, &w, &eye.weights, NULL, s);
+    ClipTextConfig text;
+    if (!j || !clip_text_config(&text, j, "clip", s) || !clip_text_build(&eye.reader, &text, &eye.weights, s) || !weights_open(&w, "data/tiny-model/clip", "model", s)) return false;
+    params_load(clip_text_walk, &eye.reader, &w, &eye.weights, NULL, s);
     weights_close(&w);
-    eye.eye = (AsyrpEye){ .tower = &eye.clip.image, .preprocess = preprocess_clip };
-    if (s->code != OK || !preprocess_read(&eye.eye.preprocess, "data/tiny-model/clip", &eye.weights, s)) return false;
-    if (!dino_load(&eye.dino, "data/tiny-model/dino", &eye.weights, NULL, s)) return false;
+    eye.eye = (AsyrpEye){ .tower = &eye.tower };
+    if (s->code != OK || !clip_tower_load(&eye.tower, "data/tiny-model/clip", &eye.weights, NULL, s) || !dino_load(&eye.dino, "data/tiny-model/dino", &eye.weights, NULL, s)) return false;
     int side = SIDE / vae_factor(&b->pipeline.model.vae.config);
     eye.open = deltas_read(&eye.deltas, &o, &eye.weights, s) && deltas_load(&eye.deltas, &b->pipeline.model.unet, side, side, &eye.weights, s);
     return eye.open;
@@ -50,15 +50,15 @@ static double clip_score(Bench *b, const Picture *p, const char *text)
 {
     Run *r = &b->pipeline.run;
     size_t mark = r->run->used;
-    const ClipTextConfig *c = &eye.clip.text.config;
+    const ClipTextConfig *c = &eye.reader.config;
     Tensor x = network_picture(r, p), e = tensor_in(r, r->run, SHAPE(1, c->projection)), f = tensor_in(r, r->run, e.s), words = tensor_in(r, r->run, SHAPE(1, c->positions, c->width));
     int *ids = arena_take(r->run, (size_t)c->positions * sizeof *ids);
     AsyrpEyePass pass;
     ClipTextPass read;
     if (!ids || !run_ok(r)) return (double)NAN;
     tokenizer_encode(b->pipeline.model.tokenizer, r->run, text, strlen(text), ids, c->positions, NULL, &r->status);
-    clip_text_embed(r, &eye.clip.text, words, ids);
-    clip_text_forward(r, &eye.clip.text, (Tensor){0}, (Tensor){0}, f, &read, words, ids, 0);
+    clip_text_embed(r, &eye.reader, words, ids);
+    clip_text_forward(r, &eye.reader, (Tensor){0}, (Tensor){0}, f, &read, words, ids, 0);
     asyrp_eye_forward(r, &eye.eye, e, &pass, x);
     double score = run_ok(r) ? cosine(r, e, f) : (double)NAN;
     arena_release(r->temp, 0);

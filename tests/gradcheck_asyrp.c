@@ -97,7 +97,7 @@ static void direction(void)
 
 /* ---- a step of learning ---- */
 
-typedef struct { AsyrpLearner a; Unet unet; Vae vae; ClipImage tower; Delta delta; Tensor x, plain, context, source; bool learn; AsyrpLoss loss; } Learning;
+typedef struct { AsyrpLearner a; Unet unet; Vae vae; ClipTower tower; Delta delta; Tensor x, plain, context, source; bool learn; AsyrpLoss loss; } Learning;
 
 static double learning_loss(void *self)
 {
@@ -121,14 +121,15 @@ static void learning(const char *what, DeltaKind kind, Prediction prediction, bo
     memset(&l, 0, sizeof l);
     tiny_unet(&l.unet, UNET_VARIED, &arena, &status);
     tiny_vae(&l.vae, vae, &arena, &status);
-    clip_image_build(&l.tower, &tower, &arena, &status);
-    params_randomise(clip_image_walk, &l.tower, &arena, 3, &status);
+    l.tower = (ClipTower){ .size = 8, .width = 5, .preprocess = preprocess_clip };
+    clip_image_build(&l.tower.vit, &tower, &arena, &status);
+    params_randomise(clip_tower_walk, &l.tower, &arena, 3, &status);
     DeltaConfig delta = { kind, 12, 32, 2 };
     delta_build(&l.delta, &delta, &status);
     delta_start(&l.delta, &arena, 4, &status);
     params_want_gradients(delta_walk, &l.delta, &arena, &status);
     l.x = fresh(SHAPE(2, 4, 6, 6)), l.plain = fresh(l.x.s), l.context = fresh(SHAPE(4, 3, 6)), l.source = fresh(SHAPE(2, 5));
-    l.a = (AsyrpLearner){ .unet = &l.unet, .delta = &l.delta, .eye = { &l.tower, preprocess_clip, &l.vae, recompute }, .text = fresh(SHAPE(5)),
+    l.a = (AsyrpLearner){ .unet = &l.unet, .delta = &l.delta, .eye = { &l.tower, &l.vae, recompute }, .text = fresh(SHAPE(5)),
                           .w_clip = 1, .w_l1 = 3, .cosine = 0.9, .scale = 2.5 };
     asyrp_schedule(&l.a.schedule, &config, ALPHAS_FLOAT64, (int[]){ 400, 600 }, 2, &arena, &status);
     l.learn = true;
