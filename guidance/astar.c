@@ -58,6 +58,8 @@ static const MethodOption option[OPTIONS] = {
 
 typedef struct { Astar astar; Carried carried; Energy energy; Rule rule; Branch branch[2]; } Parts;
 
+static void lasts(void *state, const Keeper *k) { carried_lasts(state, k); }
+
 static bool build(Run *r, Method *m, const MethodInput *in)
 {
     const double *v = in->number;
@@ -75,7 +77,7 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     p->rule = (Rule){ .energy = &p->energy, .energies = 1, .leaf = BY_Z, .into = TO_Z, .gain = object_gain, .par = { v[SCALE], v[FIRST], v[LAST] },
                       .strength = object_strength, .when = { 1, 0, v[UNTIL] }, .inner = 1 };
     objects_branches(p->branch, in);
-    *m = (Method){ .name = "a-star", .branch = p->branch, .branches = 2, .rule = &p->rule, .rules = 1, .state = &p->carried };
+    *m = (Method){ .name = "a-star", .branch = p->branch, .branches = 2, .rule = &p->rule, .rules = 1, .lasts = lasts, .state = &p->carried };
     return run_ok(r);
 }
 

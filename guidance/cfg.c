@@ -77,8 +77,10 @@ void cfg_project(Run *r, Tensor e, Tensor u, Tensor c, double w, double eta, dou
         project_image(r, tensor_rows(e, i, 1), tensor_rows(u, i, 1), tensor_rows(c, i, 1), w, eta, norm_cap, from_cond);
 }
 
-double cfg_interval(double w, double lo, double hi, double alpha_bar)
+bool cfg_inside(double lo, double hi, double alpha_bar)
 {
     double sigma = sqrt((1 - alpha_bar) / alpha_bar);
-    return lo < sigma && sigma <= hi ? w : 1;
+    return lo < sigma && sigma <= hi;
 }
+
+double cfg_interval(double w, double lo, double hi, double alpha_bar) { return cfg_inside(lo, hi, alpha_bar) ? w : 1; }

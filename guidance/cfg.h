@@ -18,4 +18,5 @@ void cfg_rescale(Run *r, Tensor e, Tensor c, double phi);
 void cfg_project(Run *r, Tensor e, Tensor u, Tensor c, double w, double eta, double norm_cap, bool from_cond);
 /* The weight at a level of noise (Kynkaanniemi et al. 2404.07724): w where lo < sigma <= hi, else 1; sigma = sqrt((1-ab)/ab). */
 double cfg_interval(double w, double lo, double hi, double alpha_bar);
+bool   cfg_inside(double lo, double hi, double alpha_bar);
 #endif

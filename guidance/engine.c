@@ -405,6 +405,7 @@ static void begin(Engine *e, Tensor z)
     e->eps_dir = tensor_in(r, r->run, z.s);
     e->x0 = tensor_in(r, r->run, z.s);
     e->after = tensor_in(r, r->run, z.s);
+    e->before = tensor_in(r, r->run, z.s);
     bool eta = e->g->eta > 0;
     for (int k = 0; k < e->methods->parts; k++) eta |= e->methods->part[k].eta != NULL;
     if (e->g->sampler == SAMPLER_DDPM || eta) e->noise = tensor_in(r, r->run, z.s);
@@ -442,20 +443,23 @@ void guide_sample(Run *r, const Guide *g, const Guidance *methods, Tensor z)
         run_fail(r, E_MEMORY, "out of memory: guidance");
         return;
     }
+    GuideMemory memory = { e };
     *e = (Engine){ .r = r, .g = g };
     if (engine_compose(e, methods)) begin(e, z);
+    if (run_ok(r) && g->begun) g->begun(g->user, &memory);
     for (int i = g->first_step; i < g->schedule->n && run_ok(r); i++) {
         Clock c = guide_clock(g->schedule, i);
         e->report = (GuideReport){ .clock = c };
         int times = (int)fmax(1, repeats(e, &c));
         for (c.repeat = 0; c.repeat < times && run_ok(r); c.repeat++) {
             if (c.repeat) travel(e, &c);
+            tensor_copy(r, e->before, z);
             one_step(e, &c);
+            engine_finite(e, &c);
             arena_release(r->keep, keep_mark);
             arena_release(r->step, step_mark);
         }
-        size_t bad = run_ok(r) ? count_nonfinite(z) : 0;
-        if (bad) run_fail(r, E_NUMBER, "%zu numbers of the latent are not finite after step %d of %d (t %d)", bad, i + 1, c.n, c.t);
+        if (run_ok(r) && g->kept) g->kept(g->user, i + 1, &memory);
         if (run_ok(r) && g->watch && !g->watch(g->user, &e->report, z, e->x0)) run_fail(r, E_STOP, "stopped");
     }
     arena_release(r->keep, keep_mark);

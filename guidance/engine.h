@@ -15,7 +15,8 @@ typedef struct {
     bool seen;                                            /* its views belong to this step */
 } ReferenceRun;
 
-typedef struct {
+typedef struct Engine Engine;
+struct Engine {
     Run *r;
     const Guide *g;
     const Guidance *methods;
@@ -33,11 +34,14 @@ typedef struct {
     bool is_eps, has_after, has_late;
     Tensor noise;                                         /* the sampler's draw of this step; empty: none */
     View step;                                            /* EPS, X0, PREV, LATENT */
+    Tensor before;                                        /* z before the step */
     GuideReport report;
-} Engine;
+};
 
 typedef struct { Want want[WANTS]; int n; } Wants;
 
+/* engine_memory.c: E_NUMBER, naming the first place, unless all of z is finite. */
+void engine_finite(Engine *e, const Clock *c);
 /* compose.c */
 bool engine_compose(Engine *e, const Guidance *methods);
 /* engine_batch.c: passes that nobody looks at, several at once */

@@ -143,6 +143,11 @@ struct Rule {
     Tensor mask;                                          /* [h,w]: where in latent space; empty: everywhere */
 };
 
+/* ---- what lasts from step to step ------------------------------------------------------------------------------ */
+/* Shown part by part, always the same parts in the same order, so that they can be written to a file and filled from it. */
+typedef struct { void (*part)(void *self, void *bytes, size_t n); void *self; } Keeper;
+void guide_keep(const Keeper *k, Tensor t);            /* its numbers; nothing of an empty one */
+
 /* ---- a method -------------------------------------------------------------------------------------------------- */
 typedef struct Method Method;
 struct Method {
@@ -166,6 +171,7 @@ struct Method {
     double eta_par[4];
     Curve *repeat;                                        /* times the step is done (time travel between); NULL: once */
     double repeat_par[4];
+    void (*lasts)(void *state, const Keeper *k);          /* what of state a run needs that goes on from a file; NULL: nothing */
     void *state;                                          /* in the run arena; made by the method's build */
 };
 
@@ -176,6 +182,8 @@ typedef struct { const Method *part; int parts; } Guidance;
 /* ---- running --------------------------------------------------------------------------------------------------- */
 typedef enum { SAMPLER_DDIM, SAMPLER_DDPM } Sampler;
 typedef enum { NOISE_SAMPLER, NOISE_TRAVEL, NOISE_REFERENCE } NoiseFor;
+
+typedef struct { struct Engine *engine; } GuideMemory;
 
 typedef struct {
     Clock clock;
@@ -198,9 +206,13 @@ typedef struct {
     bool recompute;
     void (*noise)(void *user, NoiseFor what, const Clock *c, Tensor out);    /* every random number; may be NULL when none is drawn */
     bool (*watch)(void *user, const GuideReport *report, Tensor z, Tensor x0);               /* false: stop with E_STOP; may be NULL */
+    bool (*inverted)(void *user, const Clock *c);         /* after a step of an inversion, which go from c->n - 1 to 0; false: stop; may be NULL */
     void *user;
     int first_step;                                       /* start at this step (0); z is then the latent there */
+    void (*begun)(void *user, GuideMemory *m);            /* before the first step: whoever goes on from a file fills guide_memory from it; may be NULL */
+    void (*kept) (void *user, int steps, GuideMemory *m); /* after each step, before watch; steps: how many are done; may be NULL */
 } Guide;
+void guide_memory(GuideMemory *m, const Keeper *k);       /* the latent, what references have got to, what methods remember */
 
 /* z [C,h,w]: in noise, out the clean latents. */
 void guide_sample(Run *r, const Guide *g, const Guidance *methods, Tensor z);

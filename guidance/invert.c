@@ -27,6 +27,7 @@ void guide_invert_step(Run *r, const Guide *g, Tensor context, int i, Tensor to,
     else if (run_ok(r)) ddim_inverse_step(r, g->schedule, c.t, (Tensor){ to.x, one }, (Tensor){ from.x, one }, (Tensor){ l.eps.x, one });
     size_t bad = run_ok(r) ? count_nonfinite(to) : 0;
     if (bad) run_fail(r, E_NUMBER, "%zu numbers of the latent are not finite after inverting to t %d", bad, c.t);
+    if (run_ok(r) && g->inverted && !g->inverted(g->user, &c)) run_fail(r, E_STOP, "stopped");
     arena_release(r->step, step);
 }
 

@@ -22,13 +22,23 @@ typedef struct {                                          /* a word (or phrase) 
     int source[OBJECT_TOKENS], sources;                   /* its positions in the reference's prompt; 0 of them: not there */
 } Object;
 
-typedef enum { EDIT_KEEP, EDIT_MOVE, EDIT_RESIZE, EDIT_SHAPE, EDIT_APPEARANCE, EDIT_REWEIGHT, EDIT_BLEND } EditKind;   /* BLEND: change only where this word is */
+typedef enum {
+    EDIT_KEEP, EDIT_MOVE, EDIT_RESIZE, EDIT_SHAPE, EDIT_APPEARANCE, EDIT_REWEIGHT,
+    EDIT_BLEND, EDIT_APART,                               /* change only where this word is; change nothing there */
+    EDIT_WINDOW,                                          /* from x to y, parts of the run: this word's attention comes from the source */
+    EDIT_INSERT, EDIT_COLLAGE                             /* the look of this object comes from a picture of its own; look and shape */
+} EditKind;
 typedef struct {
     EditKind kind;
     int object;                                           /* index into objects */
     double x, y;                                          /* MOVE: fractions of the frame, right and down; RESIZE: factors; REWEIGHT: x */
-    int reference;                                        /* which reference the targets come from */
+    int reference;                                        /* which reference the targets come from: 0, or 1 + place in `part` */
 } ObjectEdit;
+
+typedef struct {                                          /* a picture that an object comes from */
+    Tensor x0, text;                                      /* clean latents [C,h,w]; what it shows [T,D] */
+    int token[OBJECT_TOKENS], tokens;                     /* the object's positions in that text */
+} ObjectPicture;
 
 typedef struct {                                          /* the text of one prompt, as alignment needs it */
     const int *id;                                        /* [length], begin and end marks included */
@@ -53,6 +63,9 @@ typedef struct {
     const Tensor *stored;                                 /* an inversion: stored[i] is the latent of step i, stored[n] the clean one; NULL */
     const Tensor *x0;                                     /* clean latents of real images, one a reference; NULL */
     int images;
+    const ObjectPicture *part;                            /* of INSERT and COLLAGE */
+    int parts;
+    Tensor source_start;                                  /* noise of a reference that goes along; empty: the run's own */
     const Tensor *null_text;                              /* [n] unconditional contexts of null-text inversion; NULL */
     const Schedule *schedule;
     Sampler sampler;
@@ -70,8 +83,12 @@ enum {
     NEED_SOURCE    = 1,                                   /* something to keep: the same seed unguided under the source's text, or an image */
     NEED_INVERSION = 2,                                   /* of an image: stored[] (see invert) and a start from stored[0]; else x0 is re-noised */
     NEED_IMAGE     = 4,                                   /* an image always */
-    NEED_DIRECTION = 8                                    /* a direction of text: from words or sentences to others */
+    NEED_DIRECTION = 8,                                   /* a direction of text: from words or sentences to others */
+    READS_BOX      = 16,                                  /* of an object */
+    READS_MASK     = 32,
+    READS_SOURCE_SEED = 64                                /* a source that goes along may start from other noise */
 };
+#define READS(edit) (1u << (8 + (edit)))                  /* and edits of this kind; whoever asks for one that nobody reads is told */
 
 typedef struct {
     const char *name, *title, *paper;                     /* "self-guidance", "Diffusion Self-Guidance", "arXiv 2306.00986" */
@@ -80,7 +97,7 @@ typedef struct {
     const char *example;                                  /* a whole command */
     const MethodOption *option;
     int options;
-    unsigned needs;                                       /* an or of NEED_ */
+    unsigned needs;                                       /* an or of NEED_ and READS */
     bool objects;                                         /* it needs words */
     bool (*build)(Run *r, Method *m, const MethodInput *in);
     /* Of a real image, before build: stored[n] holds its clean latents [C,h,w]; fills stored[n-1] .. stored[0], and where the
@@ -93,7 +110,9 @@ extern const MethodInfo *const methods_all[];             /* NULL at the end */
 const MethodInfo *methods_find(const char *name);
 int methods_option(const MethodInfo *m, const char *name);            /* index; -1: none */
 
-/* Common branches: "uncond" weighted 1 - w and "cond" weighted w; par[0] is w.  At w = 1 uncond is not run. */
+/* Common branches: "uncond" weighted 1 - w - others and "cond" weighted w, a composed prompt weighted w of its own.
+ * par: w, low, high, others; where sigma is not in (low, high] (high 0: no such interval) only cond is run.  At w = 1 without others uncond is not run. */
 double mix_uncond(const Clock *c, const double *par);
 double mix_cond  (const Clock *c, const double *par);
+double mix_composed(const Clock *c, const double *par);
 #endif

@@ -56,6 +56,8 @@ static void boxes(Run *r, Parts *p, const MethodInput *in)
     m->box_want = p->want[1] = (Want){ SEE_PROBS, sites };
 }
 
+static void lasts(void *state, const Keeper *k) { carried_lasts(&((MultiState *)state)->hot, k); }
+
 static bool build(Run *r, Method *m, const MethodInput *in)
 {
     const double *v = in->number;
@@ -85,7 +87,7 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     p->rule[1].enough = NULL;
     objects_branches(p->branch, in);
     int first = p->excite.weight == 0;                    /* without refinement another method may iterate */
-    *m = (Method){ .name = "multi", .branch = p->branch, .branches = 2, .rule = p->rule + first, .rules = 2 - first, .state = &p->state };
+    *m = (Method){ .name = "multi", .branch = p->branch, .branches = 2, .rule = p->rule + first, .rules = 2 - first, .lasts = lasts, .state = &p->state };
     return run_ok(r);
 }
 
@@ -94,5 +96,5 @@ const MethodInfo method_multi = {
     "several objects in one picture: each strong somewhere, apart from the others, where it was, in its box if given",
     "z <- z - s_i d/dz [ excite + segregate + retain + w suppress + v box ]",
     "tiller generate --method multi --prompt \"a photo of a cat and a frog on grass\" --objects \"cat,frog\"",
-    option, OPTIONS, 0, true, build, NULL,
+    option, OPTIONS, READS_BOX, true, build, NULL,
 };

@@ -44,6 +44,13 @@ static void keep_text(const Clock *c, Run *r, Tensor z, const Tensor *zref, void
     if (s->found) tensor_copy(r, s->found[c->i], s->context);
 }
 
+static void lasts(void *state, const Keeper *k)
+{
+    const NullText *s = state;
+    guide_keep(k, s->context);
+    for (int i = 0; i < s->n && s->found; i++) guide_keep(k, s->found[i]);
+}
+
 /* The tensor that the rule moves. */
 static Tensor present_text(const Clock *c, void *state)
 {
@@ -60,14 +67,14 @@ bool nulltext_method(Run *r, Method *m, NullText *state, Tensor uncond, Tensor c
         run_fail(r, E_MEMORY, "out of memory: null-text inversion");
         return false;
     }
-    *state = (NullText){ stored, tensor_in(r, r->run, uncond.s), found, o.early, o.slope };
+    *state = (NullText){ stored, tensor_in(r, r->run, uncond.s), found, o.early, o.slope, 0 };
     tensor_copy(r, state->context, uncond);
     f->branch[0] = (Branch){ .name = "uncond", .context_at = present_text, .mix = mix_uncond, .par = { o.scale } };
     f->branch[1] = (Branch){ .name = "cond", .context = cond, .mix = mix_cond, .par = { o.scale } };
     f->energy = (Energy){ "next latent", want_next, 1, "", -1, nulltext_distance, NULL, o.inner > 0 && o.rate > 0 };
     f->rule = (Rule){ .energy = &f->energy, .energies = 1, .leaf = BY_CONTEXT, .into = TO_CONTEXT, .gain = nulltext_gain, .par = { o.rate },
                       .adam = true, .inner = o.inner, .enough = nulltext_enough, .branch = "uncond" };
-    *m = (Method){ .name = "null-text", .branch = f->branch, .branches = 2, .rule = &f->rule, .rules = 1, .after_step = keep_text, .state = state };
+    *m = (Method){ .name = "null-text", .branch = f->branch, .branches = 2, .rule = &f->rule, .rules = 1, .after_step = keep_text, .lasts = lasts, .state = state };
     return run_ok(r);
 }
 
@@ -79,7 +86,9 @@ bool nulltext_invert(Run *r, const Guide *g, Tensor uncond, Tensor cond, Tensor 
     guide_invert(r, g, cond, stored);
     Tensor z = tensor_in(r, r->run, stored[0].s);
     tensor_copy(r, z, stored[0]);
-    if (run_ok(r) && nulltext_method(r, &m, &state, uncond, cond, stored, found, o)) guide_sample(r, g, &(Guidance){ &m, 1 }, z);
+    bool made = run_ok(r) && nulltext_method(r, &m, &state, uncond, cond, stored, found, o);
+    state.n = made ? g->schedule->n : 0;
+    if (made) guide_sample(r, g, &(Guidance){ &m, 1 }, z);
     arena_release(r->run, mark);
     return run_ok(r);
 }

@@ -22,6 +22,7 @@ typedef struct {
     Tensor context;                                       /* u: moves */
     Tensor *found;                                        /* [n], receives u_i; NULL: not kept */
     double early, slope;
+    int n;                                                /* of them are kept when a fit is interrupted and goes on */
 } NullText;
 
 /* The optimisation as a method; what it is made of lives in the run arena, *state where the caller put it. */

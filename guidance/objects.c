@@ -215,6 +215,15 @@ acc map_overlap(Tensor da, Tensor db, Tensor a, Tensor b, acc weight)
 
 Carried carried_make(Run *r, Shape s) { return (Carried){ .before = tensor_in(r, r->run, s), .now = tensor_in(r, r->run, s) }; }
 
+void carried_lasts(Carried *m, const Keeper *k)
+{
+    guide_keep(k, m->before);
+    guide_keep(k, m->now);
+    k->part(k->self, &m->step, sizeof m->step);
+    k->part(k->self, &m->seen, sizeof m->seen);
+    k->part(k->self, &m->has_before, sizeof m->has_before);
+}
+
 void carried_turn(Carried *m, const Clock *c)
 {
     if (m->seen && c->i == m->step) return;

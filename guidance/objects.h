@@ -46,6 +46,7 @@ acc map_overlap(Tensor da, Tensor db, Tensor a, Tensor b, acc weight);
 /* Maps that go from step to step.  Turned at the first look of a step: `now` becomes `before`, and is to be filled. */
 typedef struct { Tensor before, now; int step; bool seen, has_before; } Carried;
 Carried carried_make(Run *r, Shape s);                    /* in the run arena */
+void    carried_lasts(Carried *m, const Keeper *k);        /* for Method.lasts */
 void    carried_turn(Carried *m, const Clock *c);         /* an earlier step than the last: another run, all is forgotten */
 
 /* ---- for build ---- */

@@ -72,6 +72,8 @@ static bool invert(Run *r, const Guide *g, const MethodInput *in, Tensor *stored
         tensor_copy(r, stored[i], l.z);
         size_t bad = run_ok(r) ? count_nonfinite(l.z) : 0;
         if (bad) run_fail(r, E_NUMBER, "%zu numbers of the latent are not finite after inverting to step %d of %d", bad, i + 1, n);
+        Clock c = guide_clock(g->schedule, i);
+        if (run_ok(r) && g->inverted && !g->inverted(g->user, &c)) run_fail(r, E_STOP, "stopped");
     }
     arena_release(r->run, mark);
     return run_ok(r);

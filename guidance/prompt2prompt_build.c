@@ -62,27 +62,49 @@ static void reweight(Tensor eq, const MethodInput *in)
     }
 }
 
+/* A word's own window takes the place of the common one. */
+static void windows(Tensor alpha, const MethodInput *in)
+{
+    prompt_window(alpha, -1, 0, in->number[CROSS]);
+    for (int k = 0; k < in->edits; k++) {
+        const Object *o = &in->object[in->edit[k].object];
+        for (int i = 0; i < o->tokens && in->edit[k].kind == EDIT_WINDOW; i++)
+            if (o->token[i] < alpha.s.d[1]) prompt_window(alpha, o->token[i], in->edit[k].x, in->edit[k].y);
+    }
+}
+
 static void mark_words(Tensor words, const int *token, int tokens)
 {
     for (int i = 0; i < tokens; i++)
         if (token[i] < (int)tensor_count(words)) words.x[token[i]] = 1;
 }
 
-static void add_blend(Run *r, Method *m, Swap *s, const MethodInput *in, int tokens)
+/* The tokens of all words of one kind of edit, on both sides; false: there are none, and `words` is left alone. */
+static bool words_of_kind(Run *r, Tensor words[2], const MethodInput *in, EditKind kind, int tokens)
 {
     bool any = false;
-    for (int side = 0; side < 2; side++) {
-        s->state.words[side] = tensor_in(r, r->run, SHAPE(tokens));
-        tensor_zero(s->state.words[side]);
-    }
     for (int k = 0; k < in->edits && run_ok(r); k++) {
         const Object *o = &in->object[in->edit[k].object];
-        if (in->edit[k].kind != EDIT_BLEND) continue;
+        if (in->edit[k].kind != kind) continue;
+        for (int side = 0; side < 2 && !any; side++) {
+            words[side] = tensor_in(r, r->run, SHAPE(tokens));
+            tensor_zero(words[side]);
+        }
         any = true;
-        mark_words(s->state.words[SIDE_TARGET], o->token, o->tokens);
-        if (o->sources) mark_words(s->state.words[SIDE_SOURCE], o->source, o->sources);
+        if (!run_ok(r)) return false;
+        mark_words(words[SIDE_TARGET], o->token, o->tokens);
+        mark_words(words[SIDE_SOURCE], o->source, o->sources);
     }
-    if (!any) return;
+    return any;
+}
+
+static void add_blend(Run *r, Method *m, Swap *s, const MethodInput *in, int tokens)
+{
+    bool apart = words_of_kind(r, s->state.apart, in, EDIT_APART, tokens);
+    if (!words_of_kind(r, s->state.words, in, EDIT_BLEND, tokens)) {
+        if (apart) run_fail(r, E_OPTION, "prompt-to-prompt: words to leave alone belong to words to blend");
+        return;
+    }
     int queries = map_queries(in->unet, in->h, in->w, "*.attn2", (int)in->number[BLEND_PIXELS]);
     s->state.maps = map_sites(r, in->unet, in->h, in->w, "*.attn2", queries, queries);
     s->state.start = (int)(in->number[BLEND_FROM] * in->schedule->n);
@@ -93,6 +115,15 @@ static void add_blend(Run *r, Method *m, Swap *s, const MethodInput *in, int tok
     m->remembers = 1;
     m->after_pass = prompt_after_pass;
     m->after_step = prompt_after_step;
+}
+
+static void lasts(void *state, const Keeper *k)
+{
+    const PromptState *s = state;
+    for (int side = 0; side < 2; side++) {
+        guide_keep(k, s->sum[side]);
+        guide_keep(k, s->sum_apart[side]);
+    }
 }
 
 static bool build(Run *r, Method *m, const MethodInput *in)
@@ -106,7 +137,7 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     *s = (Swap){ .state = { .null_text = in->null_text } };
     relate(r, in, M, own);
     reweight(eq, in);
-    prompt_window(alpha, -1, 0, in->number[CROSS]);
+    if (run_ok(r)) windows(alpha, in);
     if (!run_ok(r) || !prompt_edit(r, &s->edit, M, own, eq, alpha)) return false;
     const char *sites = map_sites(r, in->unet, in->h, in->w, "*.attn1", 1, (int)in->number[SELF_PIXELS]);
     int writes = prompt_writes(s->write, &s->edit, sites, 0, (int)(in->number[SELF] * n));
@@ -119,7 +150,7 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     b[1].write = s->write;
     b[1].writes = writes;
     s->reference = (Reference){ REFERENCE_LOCKSTEP, b + 2, 2, {0}, NULL, NULL };
-    *m = (Method){ .name = "prompt-to-prompt", .reference = &s->reference, .references = 1, .branch = b, .branches = 2, .state = &s->state };
+    *m = (Method){ .name = "prompt-to-prompt", .reference = &s->reference, .references = 1, .branch = b, .branches = 2, .lasts = lasts, .state = &s->state };
     add_blend(r, m, s, in, tokens);
     return run_ok(r);
 }
@@ -137,5 +168,5 @@ const MethodInfo method_prompt2prompt = {
     "change, add or weigh words of a prompt and keep the picture's layout",
     "P <- alpha eq (P* M + own P) + (1 - alpha) P in cross-attention;  P <- P* in self-attention;  z <- z* + mask (z - z*)",
     "tiller edit --method prompt-to-prompt --source-prompt \"a photo of a cat on grass\" --prompt \"a photo of a dog on grass\"",
-    option, OPTIONS, NEED_SOURCE | NEED_INVERSION, false, build, invert,
+    option, OPTIONS, NEED_SOURCE | NEED_INVERSION | READS(EDIT_REWEIGHT) | READS(EDIT_BLEND) | READS(EDIT_APART) | READS(EDIT_WINDOW), false, build, invert,
 };

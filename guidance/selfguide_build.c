@@ -3,12 +3,13 @@
  *     move k      w_shape shape(O without k) + w_appearance appearance(O) + w_moved shape(k; shifted) + w_centroid centroid(k)
  *     resize k    w_shape shape(O without k) + w_appearance appearance(O) + w_moved shape(k; scaled)  + w_size size(k)
  *                 (and ours: w_keep_size size(k) of what is moved, w_keep_centroid centroid(k) of what is resized)
- *     layout      shape(O)           appearance     appearance(O) */
+ *     layout      shape(O)           appearance     appearance(O)
+ *     insert k    w_insert appearance(k) of a picture of its own          collage k   w_collage shape(k), w_appearance appearance(k) of one */
 #include <stdio.h>
 #include <string.h>
 #include "guidance/selfguide.h"
 
-enum { W_SHAPE, W_APPEARANCE, W_MOVED, W_CENTROID, W_SIZE, W_KEEP_SIZE, W_KEEP_CENTROID, STRENGTH, UNTIL, SHARP, SQUARED, OPTIONS };
+enum { W_SHAPE, W_APPEARANCE, W_MOVED, W_CENTROID, W_SIZE, W_KEEP_SIZE, W_KEEP_CENTROID, W_INSERT, W_COLLAGE, STRENGTH, UNTIL, SHARP, SQUARED, OPTIONS };
 static const MethodOption option[OPTIONS] = {
     [W_SHAPE]      = { "w-shape",      1.5,  0, 1e6, "w", "weight of keeping the other objects' shapes" },
     [W_APPEARANCE] = { "w-appearance", 0.25, 0, 1e6, "w", "weight of keeping every object's look" },
@@ -17,6 +18,8 @@ static const MethodOption option[OPTIONS] = {
     [W_SIZE]       = { "w-size",       1,    0, 1e6, "w", "weight of the resized object's size" },
     [W_KEEP_SIZE]  = { "w-keep-size",  0,    0, 1e6, "w", "weight of keeping a moved object's size" },
     [W_KEEP_CENTROID] = { "w-keep-centroid", 0, 0, 1e6, "w", "weight of keeping a resized object's centroid" },
+    [W_INSERT]     = { "w-insert",     1,    0, 1e6, "w", "weight of the look of an object from a picture of its own" },
+    [W_COLLAGE]    = { "w-collage",    1,    0, 1e6, "w", "weight of the shape of an object from a picture of its own" },
     [STRENGTH]     = { "strength",     7500, 0, 1e7, "v", "guidance strength: eps += v sigma gradient" },
     [UNTIL]        = { "until",        0,    0, 1,   "",  "guide every step of this first part; 0: the paper's schedule" },
     [SHARP]        = { "sharpness",    10,   0.1, 1000, "S", "steepness of the soft mask" },
@@ -81,6 +84,30 @@ static void add_edit(Run *r, Terms *t, const MethodInput *in, const ObjectEdit *
     add_object(s, o);
 }
 
+static bool of_own_picture(const MethodInput *in, int object)
+{
+    for (int i = 0; i < in->edits; i++)
+        if (in->edit[i].object == object && (in->edit[i].kind == EDIT_INSERT || in->edit[i].kind == EDIT_COLLAGE)) return true;
+    return false;
+}
+
+static void add_part(Run *r, Terms *t, const MethodInput *in, const ObjectEdit *e, const Want *look)
+{
+    Object o = in->object[e->object];
+    const ObjectPicture *p = &in->part[e->reference - 1];
+    bool collage = e->kind == EDIT_COLLAGE;
+    memcpy(o.source, p->token, sizeof o.source);
+    o.sources = p->tokens;
+    SelfTerm *s = add_term(r, t, "own look", in, in->number[collage ? W_APPEARANCE : W_INSERT], self_appearance, look, 2);
+    if (!s) return;
+    add_object(s, &o);
+    t->energy[t->n - 1].reference = e->reference;
+    s = collage ? add_term(r, t, "own shape", in, in->number[W_COLLAGE], self_shape, want_maps, 1) : NULL;
+    if (!s) return;
+    add_object(s, &o);
+    t->energy[t->n - 1].reference = e->reference;
+}
+
 /* Words that are in the reference too keep their shape unless they are edited, and their look. */
 static void add_keeping(Run *r, Terms *t, const MethodInput *in, const Want *look)
 {
@@ -92,7 +119,7 @@ static void add_keeping(Run *r, Terms *t, const MethodInput *in, const Want *loo
     SelfTerm *s = shape ? add_term(r, t, "shape", in, in->number[W_SHAPE], self_shape, want_maps, 1) : NULL;
     SelfTerm *a = appearance ? add_term(r, t, "appearance", in, in->number[W_APPEARANCE], self_appearance, look, 2) : NULL;
     for (int k = 0; k < in->objects; k++) {
-        if (!in->object[k].sources) continue;
+        if (!in->object[k].sources || of_own_picture(in, k)) continue;
         if (s && !edited(in, k)) add_object(s, &in->object[k]);
         if (a) add_object(a, &in->object[k]);
     }
@@ -104,16 +131,38 @@ static void drop_empty(Terms *t)
         if (!t->term[i].tokens) t->energy[i].weight = 0;
 }
 
+/* The unguided picture, or the photo, if anything is compared with it; then the objects' own. */
+static int references(Run *r, Method *m, Terms *t, const MethodInput *in, const Branch *b)
+{
+    Reference *ref = arena_take(r->run, (size_t)(in->parts + 1) * sizeof *ref);
+    Branch *own = arena_take(r->run, (size_t)(in->parts + 1) * sizeof *own);
+    bool base = in->parts == 0;
+    int n = 0;
+    if (!ref || !own) {
+        run_fail(r, E_MEMORY, "out of memory: self-guidance");
+        return 0;
+    }
+    for (int i = 0; i < t->n; i++) base |= t->energy[i].weight != 0 && t->energy[i].reference == 0;
+    if (base) ref[n++] = in->images ? (Reference){ REFERENCE_NOISED, b, 2, in->x0[0], NULL, NULL }
+                                    : (Reference){ REFERENCE_LOCKSTEP, b, 2, in->source_start, NULL, NULL };
+    for (int j = 0; j < in->parts; j++) {
+        own[j] = (Branch){ .name = "cond", .context = in->part[j].text, .watch = true };
+        ref[n++] = (Reference){ REFERENCE_NOISED, &own[j], 1, in->part[j].x0, NULL, NULL };
+    }
+    for (int i = 0; i < t->n && !base; i++) t->energy[i].reference--;
+    m->reference = ref;
+    return m->references = n;
+}
+
 static double first_part(const Clock *c, const double *par) { return c->i < (int)(par[1] * c->n) ? par[0] : 0; }
 
 static bool build(Run *r, Method *m, const MethodInput *in)
 {
     Terms *t = arena_take(r->run, sizeof *t);
     Branch *b = arena_take(r->run, 4 * sizeof *b);
-    Reference *ref = arena_take(r->run, sizeof *ref);
     Rule *rule = arena_take(r->run, sizeof *rule);
     Want *look = arena_take(r->run, 2 * sizeof *look);
-    if (!t || !b || !ref || !rule || !look) {
+    if (!t || !b || !rule || !look) {
         run_fail(r, E_MEMORY, "out of memory: self-guidance");
         return false;
     }
@@ -121,20 +170,22 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     snprintf(t->features, sizeof t->features, "up_blocks.%d", in->unet->config.levels - 1);
     look[0] = want_maps[0];
     look[1] = (Want){ SEE_FEATURE, t->features };
-    for (int i = 0; i < in->edits && run_ok(r); i++)
-        if (in->edit[i].kind == EDIT_MOVE || in->edit[i].kind == EDIT_RESIZE) add_edit(r, t, in, &in->edit[i]);
+    for (int i = 0; i < in->edits && run_ok(r); i++) {
+        const ObjectEdit *e = &in->edit[i];
+        if (e->kind == EDIT_MOVE || e->kind == EDIT_RESIZE) add_edit(r, t, in, e);
+        if (e->kind == EDIT_INSERT || e->kind == EDIT_COLLAGE) add_part(r, t, in, e, look);
+    }
     add_keeping(r, t, in, look);
     drop_empty(t);
 
     b[0] = b[2] = (Branch){ .name = "uncond", .context = in->uncond, .mix = mix_uncond, .par = { in->scale } };
     b[1] = b[3] = (Branch){ .name = "cond", .context = in->cond, .mix = mix_cond, .par = { in->scale }, .watch = true };
     if (in->source.x) b[3].context = in->source;
-    *ref = (Reference){ in->images ? REFERENCE_NOISED : REFERENCE_LOCKSTEP, b + 2, 2, in->images ? in->x0[0] : (Tensor){0}, NULL, NULL };
     *rule = (Rule){ .energy = t->energy, .energies = t->n, .leaf = BY_Z, .into = TO_EPS, .gain = self_gain,
                     .par = { in->number[STRENGTH] }, .strength = in->number[UNTIL] > 0 ? first_part : self_schedule,
                     .when = { in->number[STRENGTH] > 0, in->number[UNTIL] }, .inner = 1 };
-    *m = (Method){ .name = "self-guidance", .reference = ref, .references = 1, .branch = b, .branches = 2, .rule = rule, .rules = 1 };
-    return run_ok(r);
+    *m = (Method){ .name = "self-guidance", .branch = b, .branches = 2, .rule = rule, .rules = 1 };
+    return references(r, m, t, in, b + 2) > 0 && run_ok(r);
 }
 
 const MethodInfo method_selfguide = {
@@ -142,5 +193,6 @@ const MethodInfo method_selfguide = {
     "move, resize or restyle an object, keep what the others are and where",
     "eps += v sigma_t d/dz sum_i w_i | property_i(z) - target_i |,  properties of attention maps and features",
     "tiller edit --method self-guidance --prompt \"a photo of a cat and an apple on grass\" --move \"cat=+0.25,0\"",
-    option, OPTIONS, NEED_SOURCE, true, build, NULL,
+    option, OPTIONS, NEED_SOURCE | READS_SOURCE_SEED | READS(EDIT_KEEP) | READS(EDIT_MOVE) | READS(EDIT_RESIZE) | READS(EDIT_SHAPE) | READS(EDIT_APPEARANCE) |
+                     READS(EDIT_INSERT) | READS(EDIT_COLLAGE), true, build, NULL,
 };

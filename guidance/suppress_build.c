@@ -55,6 +55,8 @@ static void masks_of(Run *r, Masked *p, const MethodInput *in)
     }
 }
 
+static void lasts(void *state, const Keeper *k) { carried_lasts(&((SuppressState *)state)->memory, k); }
+
 static bool build(Run *r, Method *m, const MethodInput *in)
 {
     const double *v = in->number;
@@ -90,7 +92,7 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     }
     p->rule = rule;
     objects_branches(p->branch, in);
-    *m = (Method){ .name = "suppress-to-impress", .branch = p->branch, .branches = 2, .rule = &p->rule, .rules = 1, .state = &p->state };
+    *m = (Method){ .name = "suppress-to-impress", .branch = p->branch, .branches = 2, .rule = &p->rule, .rules = 1, .lasts = lasts, .state = &p->state };
     return run_ok(r);
 }
 
@@ -99,5 +101,5 @@ const MethodInfo method_suppress = {
     "weaken each object's attention outside its own region, so that several objects can be there",
     "z <- z - s_i d/dz [ w1 suppress + w2 even + w3 exclusive + w4 emphasise ],  regions from a running map of each object",
     "tiller generate --method suppress-to-impress --prompt \"a photo of a cat and a frog on grass\" --objects \"cat,frog\"",
-    option, OPTIONS, 0, true, build, NULL,
+    option, OPTIONS, READS_MASK, true, build, NULL,
 };

@@ -57,6 +57,12 @@ bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, ch
     return false;
 }
 
+int verb_refused(int argc, char **argv, const Status *s)
+{
+    Console c = console_begin(false, false, asked(argc, argv, "--json"), COLOR_AUTO);
+    return console_end(&c, console_error(&c, s, NULL));
+}
+
 int verb_end(const Console *c, const Status *s)
 {
     return console_end(c, s->code == OK ? EXIT_DONE : console_error(c, s, common_hint(s)));

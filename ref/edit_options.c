@@ -14,9 +14,28 @@ static const char *value_at(int argc, char **argv, int *i)
 
 bool edit_asked(int argc, char **argv)
 {
-    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
-        if (!strncmp(argv[i], "--method", 8) && (!argv[i][8] || argv[i][8] == '=')) return true;
+    static const char *const other[] = { "method", "compose", "sampler", "maps", "plot" };
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        size_t n = strcspn(argv[i], "=");
+        for (size_t k = 0; k < sizeof other / sizeof *other; k++)
+            if (n == strlen(other[k]) + 2 && !strncmp(argv[i], "--", 2) && !strncmp(argv[i] + 2, other[k], n - 2)) return true;
+        for (int k = 0; k < CFG_RESCALE; k++) {           /* rescale is plain sampling's, too */
+            const char *name = method_cfg.option[k].name;
+            if (n == strlen(name) + 2 && !strncmp(argv[i], "--", 2) && !strncmp(argv[i] + 2, name, n - 2)) return true;
+        }
+    }
     return false;
+}
+
+void mixing_rows(MixingRows *m, size_t at)
+{
+    for (int i = 0; i < CFG_NUMBERS; i++) {
+        const MethodOption *o = &method_cfg.option[i];
+        snprintf(m->alias[i], sizeof m->alias[i], "guidance-%s", o->name);
+        snprintf(m->shown[i], sizeof m->shown[i], "%s", o->symbol);
+        snprintf(m->help[i], sizeof m->help[i], "%s [default: %g]", o->help, o->value);
+        m->row[i] = (Option){ o->name, 0, OPTION_REAL, at + (size_t)i * sizeof(double), o->lo, o->hi, NULL, m->shown[i], m->help[i], m->alias[i] };
+    }
 }
 
 static void add_row(MethodRows *m, const MethodInfo *info, int k, int i)
@@ -41,7 +60,7 @@ static bool add_method(MethodRows *m, const char *name, size_t length, Status *s
     for (int k = 0; info && k < m->methods; k++)
         if (m->info[k] == info) status_fail(s, E_OPTION, "--method: %s is named twice", info->name);
     if (s->code != OK) return false;
-    for (int i = 0; i < info->options; i++) add_row(m, info, m->methods, i);
+    for (int i = 0; i < info->options && info != &method_cfg; i++) add_row(m, info, m->methods, i);     /* its own are options of every run */
     m->info[m->methods++] = info;
     return true;
 }
@@ -60,6 +79,7 @@ bool edit_methods(MethodRows *m, int argc, char **argv, Status *s)
 void edit_defaults(Edit *e)
 {
     e->scale = e->deltas.similarity = (double)NAN;
+    for (int i = 0; i < CFG_NUMBERS; i++) e->mixing[i] = (double)NAN;
     for (int k = 0; k < GUIDED_METHODS; k++)
         for (int i = 0; i < GUIDED_NUMBERS; i++) e->number[k][i] = (double)NAN;
 }
@@ -122,11 +142,13 @@ bool edit_numbers(Edit *e, GuidedRequest *q, const MethodRows *m, const char *pr
         int n = line ? text_lines(line, LINES_MOST, a, presets, s) : 0;
         for (int i = 0; i < n && s->code == OK; i++) preset_line(e, m, line[i], presets, s);
     }
+    for (int i = 0; i < CFG_NUMBERS; i++)
+        if (isnan(e->mixing[i])) e->mixing[i] = method_cfg.option[i].value;
     q->methods = m->methods;
     for (int k = 0; k < m->methods; k++) {
         q->method[k].info = m->info[k];
         for (int i = 0; i < m->info[k]->options; i++)
-            q->method[k].number[i] = isnan(e->number[k][i]) ? m->info[k]->option[i].value : e->number[k][i];
+            q->method[k].number[i] = m->info[k] == &method_cfg ? e->mixing[i] : isnan(e->number[k][i]) ? m->info[k]->option[i].value : e->number[k][i];
     }
     if (!e->steps) e->steps = 50;
     if (isnan(e->scale)) e->scale = 7.5;
@@ -157,6 +179,8 @@ static bool take_edit(GuidedRequest *q, EditKind kind, const char *option, const
     if (good && *p == ',' && pair) {
         p++;
         good = number_of(&p, &e.y);
+    } else if (kind == EDIT_WINDOW) {
+        e.x = 0;
     }
     if (!good || *p) status_fail(s, E_OPTION, "--%s: %s is wanted, found \"%.80s\"", option, wanted, text);
     else if (e.x < least || e.x > most || e.y < least || e.y > most)
@@ -167,6 +191,20 @@ static bool take_edit(GuidedRequest *q, EditKind kind, const char *option, const
     if (!e.word) status_fail(s, E_MEMORY, "out of memory: edits");
     q->edit[q->edits++] = e;
     return s->code == OK;
+}
+
+/* "in the snow=1.5"; no number: 1. */
+static void take_prompt(GuidedRequest *q, const char *text, Arena *a, Status *s)
+{
+    const char *equals = strrchr(text, '='), *p = equals ? equals + 1 : "";
+    GuidedPrompt one = { .text = text, .weight = 1 };
+    bool good = *text && equals != text && (!equals || number_of(&p, &one.weight));
+    if (!good || *p) status_fail(s, E_OPTION, "--compose: TEXT or TEXT=WEIGHT is wanted, as \"in the snow=1.5\", found \"%.80s\"", text);
+    else if (fabs(one.weight) > 1000) status_fail(s, E_OPTION, "--compose: \"%.80s\": a weight from -1000 to 1000 is wanted", text);
+    else if (q->composed == GUIDED_COMPOSED) status_fail(s, E_OPTION, "--compose: more than %d further prompts", GUIDED_COMPOSED);
+    if (s->code != OK) return;
+    if (equals && !(one.text = text_copy(a, text, (size_t)(equals - text)))) status_fail(s, E_MEMORY, "out of memory: prompts");
+    q->compose[q->composed++] = one;
 }
 
 static bool take_words(GuidedRequest *q, EditKind kind, const TextList *list, Arena *a, Status *s)
@@ -190,14 +228,18 @@ bool edit_edits(const Edit *e, GuidedRequest *q, Arena *a, Status *s)
         take_edit(q, EDIT_RESIZE, "resize", e->resize.text[i], "WORD=FACTOR or WORD=ACROSS,DOWN, as \"apple=1.5\",", 0.05, 20, true, a, s);
     for (int i = 0; i < e->reweight.n; i++)
         take_edit(q, EDIT_REWEIGHT, "reweight", e->reweight.text[i], "WORD=FACTOR, as \"snowy=2\",", -100, 100, false, a, s);
+    for (int i = 0; i < e->window.n; i++)
+        take_edit(q, EDIT_WINDOW, "window", e->window.text[i], "WORD=TO or WORD=FROM,TO in parts of the run, as \"dog=0.2,0.8\",", 0, 1, true, a, s);
+    for (int i = 0; i < e->compose.n; i++) take_prompt(q, e->compose.text[i], a, s);
     take_words(q, EDIT_SHAPE, &e->layout, a, s);
     take_words(q, EDIT_APPEARANCE, &e->look, a, s);
     take_words(q, EDIT_KEEP, &e->keep, a, s);
     take_words(q, EDIT_BLEND, &e->blend, a, s);
+    take_words(q, EDIT_APART, &e->apart, a, s);
     return s->code == OK;
 }
 
-static const char *word_before(const char *text, const char *option, const char *wanted, Arena *a, Status *s)
+const char *word_before(const char *text, const char *option, const char *wanted, Arena *a, Status *s)
 {
     const char *equals = strchr(text, '=');
     char *word = equals && equals != text && equals[1] ? text_copy(a, text, (size_t)(equals - text)) : NULL;

@@ -8,54 +8,7 @@
 #include "tensor/hash.h"
 #include "tensor/safetensors.h"
 
-static const char *const edit_name[] = { "keep", "move", "resize", "layout", "look", "reweight", "blend" };
-
-void edit_members(JsonOut *o, const void *run)
-{
-    const EditRun *w = run;
-    const GuidedRequest *q = &w->request;
-    char name[200];
-    json_open(o, "methods", '[');
-    for (int k = 0; k < q->methods; k++) {
-        json_open(o, NULL, '{');
-        json_text(o, "name", q->method[k].info->name);
-        for (int i = 0; i < q->method[k].info->options; i++) json_real(o, q->method[k].info->option[i].name, q->method[k].number[i], 9);
-        json_close(o, '}');
-    }
-    json_close(o, ']');
-    json_open(o, "edits", '[');
-    for (int i = 0; i < q->edits; i++) {
-        json_open(o, NULL, '{');
-        json_text(o, "kind", edit_name[q->edit[i].kind]);
-        json_text(o, "word", q->edit[i].word);
-        json_real(o, "x", q->edit[i].x, 9);
-        json_real(o, "y", q->edit[i].y, 9);
-        json_close(o, '}');
-    }
-    json_close(o, ']');
-    if (w->deltas.n) json_open(o, "deltas", '[');
-    for (int k = 0; k < w->deltas.n; k++) {
-        json_open(o, NULL, '{');
-        json_text(o, "file", base_name(w->deltas.file[k], name, sizeof name));
-        json_real(o, "weight", w->deltas.weight[k], 9);
-        json_close(o, '}');
-    }
-    if (w->deltas.n) json_close(o, ']');
-    if (q->source_prompt) json_text(o, "source_prompt", q->source_prompt);
-    if (q->from) json_text(o, "source", q->from);
-    if (q->to) json_text(o, "target", q->to);
-    if (w->e->image) json_text(o, "image", base_name(w->e->image, name, sizeof name));
-    if (w->e->image) json_text(o, "image_sha256", w->image_sha256);
-}
-
-Metadata edit_metadata(const EditRun *w, uint64_t seed)
-{
-    return (Metadata){ .request = &w->request.base, .folder = w->folder, .math = common_math(&w->e->common), .kernels = w->p->run.k->name,
-                       .schedule = &w->p->schedule, .weights = &w->hashes, .method = w->verb, .more = edit_members, .user = w,
-                       .image = w->image, .seed = seed };
-}
-
-static void numbered(const EditRun *w, char *to, size_t room, const char *path)
+void edit_numbered(const EditRun *w, char *to, size_t room, const char *path)
 {
     char number[40] = "";
     if (w->e->count > 1) snprintf(number, sizeof number, "-%d", w->image);
@@ -72,6 +25,24 @@ static bool save_picture(EditRun *w, const char *path, const Image *m, const Png
     sha256_add(&h, png, size);
     sha256_end(&h, hex);
     return true;
+}
+
+bool edit_preview(EditRun *w, int step, Tensor x0)
+{
+    char path[1200], hex[65], insert[80], number[40] = "";
+    int W, H;
+    size_t mark = w->p->run.run->used, own = w->arena.used;
+    if (w->e->count > 1) snprintf(number, sizeof number, "-%d", w->image);
+    snprintf(insert, sizeof insert, "%s-step%04d", number, step);
+    output_name(path, sizeof path, w->e->output, insert);
+    progress_clear(&w->progress);
+    x0.s = SHAPE(1, x0.s.d[0], x0.s.d[1], x0.s.d[2]);
+    const uint8_t *rgb = pipeline_decode(w->p, x0, &W, &H);
+    Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
+    bool good = rgb && save_picture(w, path, &m, NULL, 0, hex);
+    arena_release(&w->arena, own);
+    arena_release(w->p->run.run, mark);
+    return good;
 }
 
 /* ---- maps ---- */
@@ -154,7 +125,7 @@ static bool save_strip(EditRun *w, const Image *result, uint64_t seed)
     for (int i = 0; i < n && w->status.code == OK; i++) part[2 + i] = map_picture(&w->arena, result, w->guided->map[word[i]], &w->status);
     if (w->status.code != OK) return false;
     Image all = pictures_joined(&w->arena, part, 2 + n, false, &w->status);
-    numbered(w, path, sizeof path, w->e->strip);
+    edit_numbered(w, path, sizeof path, w->e->strip);
     if (!all.rgb || !save_picture(w, path, &all, NULL, 0, hex)) return false;
     console_note(&w->console, "%s: source, result%s", path, n ? ", attention" : "");
     return true;
@@ -168,7 +139,7 @@ static bool save_result(EditRun *w, const Image *m, uint64_t seed)
     PngText texts[METADATA_TEXTS];
     JsonOut o = {0};
     int n = w->e->no_metadata ? 0 : METADATA_TEXTS;
-    numbered(w, path, sizeof path, w->e->output);
+    edit_numbered(w, path, sizeof path, w->e->output);
     if (n && !w->hashes.files && !weights_hash(&w->hashes, w->folder, &w->status)) return false;
     Metadata about = edit_metadata(w, seed);
     if (n && !metadata_texts(texts, &w->arena, &about, &w->status)) return false;
@@ -196,7 +167,7 @@ static bool save_plot(EditRun *w)
         size_t used = strlen(title);
         snprintf(title + used, sizeof title - used, "%s%s", k ? " + " : "", w->request.method[k].info->name);
     }
-    numbered(w, path, sizeof path, w->e->plot);
+    edit_numbered(w, path, sizeof path, w->e->plot);
     if (!plot_save(path, w->guided->report, w->guided->reports, title, &w->status)) return false;
     console_note(&w->console, "%s: energy and push per step", path);
     return true;
@@ -230,7 +201,7 @@ bool edit_outputs(EditRun *w, Tensor z, uint64_t seed)
     Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
     size_t mark = w->arena.used;
     if (!rgb || !save_result(w, &m, seed)) return false;
-    numbered(w, path, sizeof path, w->e->save_latents ? w->e->save_latents : "");
+    edit_numbered(w, path, sizeof path, w->e->save_latents ? w->e->save_latents : "");
     if (w->e->save_latents && !save_latents(w, path, z)) return false;
     if (w->e->plot && !save_plot(w)) return false;
     if (w->e->maps && !save_maps(w, &m)) return false;

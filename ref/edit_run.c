@@ -11,6 +11,7 @@ EditWork *edit_work(int argc, char **argv)
     w->run = (EditRun){ .e = &w->edit, .rows = &w->rows, .p = &w->pipeline, .verb = argv[0], .begun = clock_seconds() };
     edit_defaults(&w->edit);
     edit_methods(&w->rows, argc, argv, &w->status);
+    mixing_rows(&w->mixing, offsetof(Edit, mixing));
     return w;
 }
 
@@ -29,11 +30,10 @@ static bool on_step(void *user, const GuideReport *report, double seconds, Tenso
     int step = report->clock.i + 1;
     JsonOut o = {0};
     (void)z;
-    (void)x0;
-    if (step == 1) {
+    if (step == 1 || step == w->resume.steps + 1) {
         snprintf(w->what, sizeof w->what, "picture %d of %d", w->image + 1, w->e->count);
         progress_begin(&w->progress, &w->console, w->what, report->clock.n);
-        w->progress.begun -= seconds;
+        w->progress.begun -= seconds * step;
     }
     progress_step(&w->progress, step);
     if (step == report->clock.n) progress_clear(&w->progress);
@@ -52,13 +52,13 @@ static bool on_step(void *user, const GuideReport *report, double seconds, Tenso
     json_integer(&o, "forwards", report->forwards);
     json_integer(&o, "backwards", report->backwards);
     console_send(&w->console, &o);
-    return true;
+    return !w->e->preview_every || step % w->e->preview_every || step == report->clock.n || edit_preview(w, step, x0);
 }
 
-static bool on_inverted(void *user, int done, int of)
+static bool on_inverted(void *user, const char *what, int done, int of)
 {
     EditRun *w = user;
-    if (done == 1 || w->progress.total != of) progress_begin(&w->progress, &w->console, "inversion", of);
+    if (done == 1 || !w->progress.what || strcmp(w->progress.what, what)) progress_begin(&w->progress, &w->console, what, of);
     progress_step(&w->progress, done);
     if (done == of) progress_clear(&w->progress);
     return true;
@@ -82,22 +82,46 @@ GuidedHooks edit_hooks(EditRun *w) { return (GuidedHooks){ w, on_step, on_invert
 
 /* ---- from settings to a request ---- */
 
+/* A picture as large as the run's. */
+static bool load_fitted(EditRun *w, Image *to, const char *file, Status *s)
+{
+    Image in = {0};
+    char said[200];
+    const PipelineRequest *q = &w->request.base;
+    if (!image_load(&in, &w->arena, file, s)) return false;
+    if (in.rotated) console_warning(&w->console, "%s: its EXIF orientation is ignored", file);
+    if (!image_fit(&w->p->run, to, &w->arena, &in, q->H, q->W, (Fit)w->e->fit, said, sizeof said)) return false;
+    if (*said) console_note(&w->console, "%s: %s", file, said);
+    return true;
+}
+
+/* "cat=photo.png": objects with pictures of their own. */
+static bool load_parts(EditRun *w, const TextList *list, EditKind kind, const char *option, Status *s)
+{
+    GuidedRequest *q = &w->request;
+    for (int i = 0; i < list->n && s->code == OK; i++) {
+        GuidedEdit e = { .kind = kind, .word = word_before(list->text[i], option, "WORD=FILE, as \"cat=photo.png\",", &w->arena, s) };
+        Image m = {0};
+        if (s->code != OK || !load_fitted(w, &m, strchr(list->text[i], '=') + 1, s)) return false;
+        e.picture = m.rgb;
+        if (q->edits == GUIDED_EDITS) status_fail(s, E_OPTION, "more than %d edits in one run", GUIDED_EDITS);
+        else q->edit[q->edits++] = e;
+    }
+    return s->code == OK;
+}
+
 static bool load_picture(EditRun *w, Status *s)
 {
     Edit *e = w->e;
-    Image in = {0};
-    char said[200];
     const Model *m = &w->p->model;
     int factor = vae_factor(&m->vae.config), own = (m->unet.config.sample_size ? m->unet.config.sample_size : 64) * factor;
     PipelineRequest *q = &w->request.base;
     q->W = e->W ? e->W : own;
     q->H = e->H ? e->H : own;
     if (!size_check(q->W, q->H, factor, s)) return false;
+    if (!load_parts(w, &e->insert, EDIT_INSERT, "insert", s) || !load_parts(w, &e->collage, EDIT_COLLAGE, "collage", s)) return false;
     if (!e->image) return true;
-    if (!image_load(&in, &w->arena, e->image, s) || !file_hash(w->image_sha256, e->image, s)) return false;
-    if (in.rotated) console_warning(&w->console, "%s: its EXIF orientation is ignored", e->image);
-    if (!image_fit(&w->p->run, &w->picture, &w->arena, &in, q->H, q->W, (Fit)e->fit, said, sizeof said)) return false;
-    if (*said) console_note(&w->console, "%s: %s", e->image, said);
+    if (!load_fitted(w, &w->picture, e->image, s) || !file_hash(w->image_sha256, e->image, s)) return false;
     w->request.picture = w->picture.rgb;
     return true;
 }
@@ -148,7 +172,10 @@ static bool make_request(EditRun *w, Status *s)
     q->base.steps = e->steps;
     q->base.scale = e->scale;
     q->base.eta = e->eta;
-    q->base.rescale = e->rescale;
+    q->base.rescale = e->mixing[CFG_RESCALE];
+    q->mixing = e->mixing;
+    q->sampler = e->sampler ? SAMPLER_DDPM : SAMPLER_DDIM;
+    q->source_seed = e->source_seed;
     q->base.count = e->count;
     q->base.seed = e->seed.given ? e->seed.value : system_random() & UINT32_MAX;
     q->base.rng = e->rng ? RANDOM_PHILOX : RANDOM_TORCH;
@@ -191,6 +218,7 @@ bool edit_prepare(EditRun *w)
     w->request.weight = w->deltas.weight;
     w->request.deltas = w->deltas.n;
     w->request.train_steps = w->deltas.train_steps;
+    if (e->latents && !file_hash(w->latents_sha256, e->latents, s)) return false;
     if (e->cache && !weights_hash(&w->hashes, w->folder, s)) return false;
     w->request.weights = w->hashes.model;
     output_name(path, sizeof path, e->output, e->count > 1 ? "-0" : "");

@@ -1,6 +1,9 @@
 #include <math.h>
 #include <string.h>
+#include "guidance/cfg_method.h"
 #include "guidance/maps.h"
+#include "guidance/nulltext.h"
+#include "guidance/prompt2prompt.h"
 #include "ref/guided.h"
 #include "tensor/file.h"
 #include "tensor/point.h"
@@ -90,6 +93,39 @@ static bool watch(void *user, const GuideReport *report, Tensor z, Tensor x0)
     return !g->h || !g->h->step || g->h->step(g->h->user, report, seconds, z, x0);
 }
 
+/* What a run of ours remembers beside the engine. */
+void guided_lasts(void *user, const Keeper *k)
+{
+    Guided *g = user;
+    void (*part)(void *, void *, size_t) = k->part;
+    for (int i = 0; i < g->words.words && g->q->maps; i++) {
+        Tensor whole = { g->map[i].x, SHAPE(g->last.s.d[1], g->last.s.d[2]) };
+        guide_keep(k, whole);
+    }
+    guide_keep(k, g->source_z);
+    guide_keep(k, g->last);
+    part(k->self, &g->random, sizeof g->random);
+    part(k->self, &g->mh, sizeof g->mh);
+    part(k->self, &g->mw, sizeof g->mw);
+    part(k->self, &g->maps_seen, sizeof g->maps_seen);
+    part(k->self, &g->reports, sizeof g->reports);
+    part(k->self, &g->last_step, sizeof g->last_step);
+    part(k->self, g->report, (size_t)g->schedule.n * sizeof *g->report);
+}
+
+static void take_state(void *user, GuideMemory *memory)
+{
+    Guided *g = user;
+    if (!g->resume || !g->resume->steps || !resume_fill(g->resume, memory, &g->p->run.status)) return;
+    for (int k = 0; k < g->words.words && g->q->maps && g->mh; k++) g->map[k].s = SHAPE(g->mh, g->mw);
+}
+
+static void keep_state(void *user, int steps, GuideMemory *memory)
+{
+    Guided *g = user;
+    if (g->resume) resume_keep(g->resume, memory, steps, steps == g->schedule.n);
+}
+
 /* ---- methods ---- */
 
 static Tensor row_of(Tensor t, int i) { return t.x ? tensor_row(t, i) : (Tensor){0}; }
@@ -105,43 +141,8 @@ static MethodInput input_of(const Guided *g, const GuidedMethod *m)
         .words = g->words, .source_words = g->source_words, .stored = g->stored, .x0 = g->x0.x ? &g->x0 : NULL, .images = g->x0.x != NULL,
         .null_text = inverted ? g->null_text : NULL, .delta = g->q->delta, .weight = g->q->weight, .deltas = g->q->deltas, .train_steps = g->q->train_steps,
         .schedule = &g->schedule, .unet = &p->model.unet,
-        .h = g->last.s.d[1], .w = g->last.s.d[2],
+        .part = g->own, .parts = g->owns, .source_start = g->source_start, .sampler = g->q->sampler, .h = g->last.s.d[1], .w = g->last.s.d[2],
     };
-}
-
-/* Classifier-free guidance alone: what is left when no method is asked for, or none mixes predictions. */
-static Method plain_method(const Guided *g, Branch b[2])
-{
-    double w = g->q->base.scale;
-    b[0] = (Branch){ .name = "uncond", .context = row_of(g->text, 0), .mix = mix_uncond, .par = { w } };
-    b[1] = (Branch){ .name = "cond",   .context = row_of(g->text, 1), .mix = mix_cond,   .par = { w } };
-    return (Method){ .name = "classifier-free guidance", .branch = b, .branches = 2 };
-}
-
-static void rescale(const Clock *c, Run *r, const Tensor *b, Tensor eps, void *state)
-{
-    const Guided *g = state;
-    Tensor cond = g->cond >= 0 ? b[g->cond] : (Tensor){0};
-    (void)c;
-    if (!cond.x) return;
-    eps.s = cond.s = SHAPE(1, cond.s.d[0], cond.s.d[1], cond.s.d[2]);
-    cfg_rescale(r, eps, cond, g->q->base.rescale);
-}
-
-/* The place a branch will have among the run's: names in order of appearance. */
-static int branch_place(const Method *part, int parts, const char *name)
-{
-    const char *seen[64];
-    int n = 0;
-    for (int k = 0; k < parts; k++)
-        for (int i = 0; i < part[k].branches && n < 64; i++) {
-            int j = 0;
-            while (j < n && strcmp(seen[j], part[k].branch[i].name)) j++;
-            if (j == n) seen[n++] = part[k].branch[i].name;
-        }
-    for (int j = 0; j < n; j++)
-        if (!strcmp(seen[j], name)) return j;
-    return -1;
 }
 
 static Method watcher(Guided *g, Branch *b)
@@ -155,7 +156,6 @@ static Method watcher(Guided *g, Branch *b)
         m.remember = maps;
         m.remembers = 1;
     }
-    if (g->q->base.rescale > 0) m.remix = rescale;
     return m;
 }
 
@@ -163,22 +163,26 @@ static bool build_methods(Guided *g)
 {
     Run *r = &g->p->run;
     const GuidedRequest *q = g->q;
-    Branch *b = arena_take(r->run, 3 * sizeof *b);
+    Branch *b = arena_take(r->run, sizeof *b);
+    const double rescaled[CFG_NUMBERS] = { [CFG_PROJECTION] = 1, [CFG_RESCALE] = q->base.rescale };
+    const GuidedMethod mixing = { &method_cfg, {0} };
     bool mixed = false;
     if (!b) run_fail(r, E_MEMORY, "out of memory: methods");
     for (int k = 0; k < q->methods && run_ok(r); k++) {
         MethodInput in = input_of(g, &q->method[k]);
-        Method *m = &g->part[g->parts++];
+        Method *m = &g->part[g->parts];
+        if (q->method[k].info == &method_cfg) continue;   /* it is there anyway */
+        g->parts++;
         memset(m, 0, sizeof *m);
         if (!q->method[k].info->build(r, m, &in)) run_fail(r, E_OPTION, "%s cannot be built from this", q->method[k].info->name);
         for (int i = 0; i < m->branches && run_ok(r); i++) mixed |= m->branch[i].mix != NULL;
         for (int j = 0; j < m->references && run_ok(r) && j < 1; j++) g->lockstep |= m->reference[j].kind == REFERENCE_LOCKSTEP;
     }
-    if (!run_ok(r)) return false;
-    if (!mixed) g->part[g->parts++] = plain_method(g, b);
-    g->cond = branch_place(g->part, g->parts, "cond");
+    MethodInput in = input_of(g, &mixing);
+    in.number = q->mixing ? q->mixing : rescaled;
+    if (!run_ok(r) || !guided_mixing(g, &in, mixed)) return false;
     if (g->lockstep) g->source_z = tensor_in(r, r->run, g->last.s);
-    g->part[g->parts] = watcher(g, b + 2);
+    g->part[g->parts] = watcher(g, b);
     g->parts++;
     return run_ok(r);
 }
@@ -189,7 +193,11 @@ static bool encode_picture(Guided *g)
 {
     const GuidedRequest *q = g->q;
     Run *r = &g->p->run;
-    if (!q->picture) return true;
+    for (int i = 0; i < g->owns && run_ok(r); i++) {
+        Tensor own = pipeline_encode(g->p, g->own_rgb[i], q->base.W, q->base.H, NULL);
+        if (own.x) g->own[i].x0 = tensor_row(own, 0);
+    }
+    if (!q->picture) return run_ok(r);
     Tensor z = pipeline_encode(g->p, q->picture, q->base.W, q->base.H, NULL);
     if (z.x) g->x0 = tensor_row(z, 0);
     int W, H;
@@ -223,7 +231,10 @@ static bool invert_picture(Guided *g)
         if (!who && (q->method[k].info->needs & NEED_INVERSION)) who = &q->method[k];
     if (!g->x0.x || (!who && !q->start_inverted)) return true;
     MethodInput in = input_of(g, who);
-    return guided_inversion(g, who ? who->info : NULL, &in);
+    bool fits = who && (who->info == &method_nulltext || who->info == &method_prompt2prompt);
+    if (fits && q->mixing && q->mixing[CFG_HIGH] > 0)
+        run_fail(&g->p->run, E_OPTION, "%s of a photo fits texts to guidance at every step; it does not go with --interval-high", who->info->name);
+    return run_ok(&g->p->run) && guided_inversion(g, who ? who->info : NULL, &in);
 }
 
 bool guided_prepare(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h)
@@ -243,9 +254,21 @@ bool guided_prepare(Guided *g, Pipeline *p, const GuidedRequest *q, const Guided
     return run_ok(r) && encode_picture(g) && invert_picture(g);
 }
 
+static bool draw_source(Guided *g)
+{
+    Run *r = &g->p->run;
+    Shape s = g->last.s;
+    Random random;
+    if (!g->q->source_seed.given) return true;
+    g->source_start = tensor_in(r, r->run, s);
+    random_seed(&random, g->q->base.rng, g->q->source_seed.value);
+    if (run_ok(r)) sample_noise(r, (Tensor){ g->source_start.x, SHAPE(1, s.d[0], s.d[1], s.d[2]) }, &random, 1);
+    return run_ok(r);
+}
+
 bool guided_open(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHooks *h)
 {
-    return guided_prepare(g, p, q, h) && build_methods(g);
+    return guided_prepare(g, p, q, h) && draw_source(g) && build_methods(g);
 }
 
 void guided_close(Guided *g) { arena_free(&g->keep); }
@@ -274,11 +297,10 @@ bool guided_sample(Guided *g, Tensor *z, uint64_t seed, bool plain)
     Run *r = &p->run;
     Arena *kept = r->keep;
     Shape s = g->last.s;
-    Branch b[2];
-    Method only = plain_method(g, b);
-    Guidance methods = plain ? (Guidance){ &only, 1 } : (Guidance){ g->part, g->parts };
-    Guide guide = { .unet = &p->model.unet, .schedule = &g->schedule, .eta = g->q->base.eta, .recompute = g->q->recompute,
+    Guidance methods = plain ? (Guidance){ g->plain, g->plains } : (Guidance){ g->part, g->parts };
+    Guide guide = { .unet = &p->model.unet, .schedule = &g->schedule, .sampler = g->q->sampler, .eta = g->q->base.eta, .recompute = g->q->recompute,
                     .noise = draw, .watch = plain ? NULL : watch, .user = g };
+    if (!plain && g->resume) guide.begun = take_state, guide.kept = keep_state, guide.first_step = g->resume->steps;
     *z = tensor_in(r, r->run, SHAPE(1, s.d[0], s.d[1], s.d[2]));
     random_seed(&g->random, g->q->base.rng, seed);
     if (run_ok(r)) start_of(g, (Tensor){ z->x, s });

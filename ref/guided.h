@@ -7,21 +7,33 @@
 #ifndef REF_GUIDED_H
 #define REF_GUIDED_H
 #include "guidance/methods.h"
+#include "ref/options.h"
 #include "ref/pipeline.h"
+#include "ref/resume.h"
 #include "ref/words.h"
 
-enum { GUIDED_METHODS = 4, GUIDED_NUMBERS = 40, GUIDED_EDITS = 16 };
+enum { GUIDED_METHODS = 4, GUIDED_NUMBERS = 40, GUIDED_EDITS = 16, GUIDED_COMPOSED = 4, GUIDED_PICTURES = 6 };
 
 typedef struct { const MethodInfo *info; double number[GUIDED_NUMBERS]; } GuidedMethod;
-typedef struct { EditKind kind; const char *word; double x, y; } GuidedEdit;         /* an edit by the word as written */
+typedef struct {                                          /* an edit by the word as written */
+    EditKind kind;
+    const char *word;
+    double x, y;
+    const uint8_t *picture;                               /* INSERT, COLLAGE: rgb of the size of the run's */
+} GuidedEdit;
 
 typedef struct { const char *word; double at[4]; } GuidedBox;        /* x0, y0, x1, y1 in parts of the frame */
 typedef struct { const char *word; Tensor m; } GuidedMask;           /* [h,w] of any size, 0 .. 1 */
+typedef struct { const char *text; double weight; } GuidedPrompt;
 
 typedef struct {
     PipelineRequest base;                                 /* prompt (may be NULL with `from`), steps, scale, eta, rescale, size, seed, latents */
     GuidedMethod method[GUIDED_METHODS];
     int methods;
+    const double *mixing;                                 /* [CFG_NUMBERS] of cfg_method.h; NULL: classifier-free guidance as it is, and base.rescale */
+    GuidedPrompt compose[GUIDED_COMPOSED];                /* further prompts */
+    int composed;
+    Sampler sampler;
     const char *source_prompt;                            /* of the reference or the picture; NULL: the prompt */
     const char *const *object;                            /* by word; none: found in the prompt by the list of nouns */
     int objects;
@@ -32,6 +44,7 @@ typedef struct {
     GuidedMask mask[WORDS_OBJECTS];                       /* of no object, or of each */
     int masks;
     const uint8_t *picture;                               /* rgb [H,W,3] of base.H x base.W; NULL: none */
+    Seed source_seed;                                     /* of the reference that goes along; not given: the run's own */
     const char *from, *to;                                /* direction between two words; NULL: none */
     const char *from_file, *to_file;                      /* or between two files of sentences */
     const char *nouns, *templates;                        /* bundled files */
@@ -48,7 +61,7 @@ typedef struct {
 typedef struct {
     void *user;                                           /* each may be NULL */
     bool (*step)(void *user, const GuideReport *report, double seconds, Tensor z, Tensor x0);        /* false: stop */
-    bool (*inverted)(void *user, int done, int of);       /* one step of an inversion; false: stop */
+    bool (*inverted)(void *user, const char *what, int done, int of);      /* one step of an inversion, or of a fit after it; false: stop */
     void (*note)(void *user, const char *text);
     void (*warning)(void *user, const char *text);
 } GuidedHooks;
@@ -60,6 +73,7 @@ typedef struct {
     Schedule schedule;
     Arena keep;                                           /* what backward needs */
     Tensor text, source, direction;                       /* [2,T,D]: negative, prompt; [T,D] or empty */
+    Tensor composed[GUIDED_COMPOSED];                     /* [T,D] */
     PromptWords words, source_words;
     Object object[WORDS_OBJECTS];
     int objects;
@@ -67,12 +81,18 @@ typedef struct {
     Tensor mask[WORDS_OBJECTS];
     ObjectEdit edit[GUIDED_EDITS];
     int edits;
+    ObjectPicture own[GUIDED_PICTURES];                   /* of INSERT and COLLAGE */
+    const uint8_t *own_rgb[GUIDED_PICTURES];
+    int owns;
+    Tensor source_start;                                  /* of source_seed; empty: the run's own */
     Tensor x0;                                            /* the picture's clean latents [C,h,w]; empty: none */
     Tensor *stored, *null_text;                           /* its inversion [n+1], [n]; NULL: none */
     double psnr_reconstruction, psnr_codec;               /* of the inversion's way back against the autoencoder's picture; of that against the picture */
     const uint8_t *reconstruction;                        /* rgb; NULL: none */
-    Method part[GUIDED_METHODS + 2];
+    Method part[GUIDED_METHODS + 3];
     int parts;
+    Method plain[2];                                      /* the run without its methods: the mixing of predictions alone */
+    int plains;
     int cond;                                             /* place of the branch that is watched for maps; -1: none */
     bool lockstep;                                        /* reference 0 goes along from the same start: its latent is the source */
     Tensor source_z;                                      /* after a run: the reference's latents; empty: there was none */
@@ -83,6 +103,7 @@ typedef struct {
     Tensor last;                                          /* the last finite latent [C,h,w], after step last_step (0: the start) */
     int last_step;
     Random random;
+    Resume *resume;                                       /* set by the caller after guided_open; NULL: nothing is kept */
     double step_began;
 } Guided;
 
@@ -93,8 +114,11 @@ bool guided_open(Guided *g, Pipeline *p, const GuidedRequest *q, const GuidedHoo
 void guided_close(Guided *g);
 /* Seeds the generator, makes the start and runs.  z [1,C,h,w] in the run arena receives the clean latents.  plain: without the methods. */
 bool guided_sample(Guided *g, Tensor *z, uint64_t seed, bool plain);
+void guided_lasts(void *guided, const Keeper *k);          /* for Resume.own */
 const char *guided_prompt(const GuidedRequest *q);        /* the prompt that counts: as given, else the source's, else "" */
 
+/* guided_mixing.c: the parts that mix predictions, appended; and the same for a plain run.  mixed: a method brings uncond and cond. */
+bool guided_mixing(Guided *g, const MethodInput *in, bool mixed);
 /* guided_text.c: texts, words, objects, edits, direction. */
 bool guided_texts(Guided *g);
 /* inversion.c: stored and null_text, from the cache or anew; the way back is measured. */

@@ -103,6 +103,26 @@ static int add_object(Guided *g, const char *word, bool either)
     return g->objects++;
 }
 
+/* A picture that an object comes from shows "a photo of a cat"; returns 1 + its place. */
+static int add_picture(Guided *g, const GuidedEdit *e)
+{
+    Run *r = &g->p->run;
+    const char *word = text_copy(r->run, e->word, strcspn(e->word, "#")), *text = word ? filled(r->run, "a photo of {a}", word) : NULL;
+    ObjectPicture *p = &g->own[g->owns];
+    Object o;
+    int dropped;
+    if (g->owns == GUIDED_PICTURES) run_fail(r, E_OPTION, "more than %d objects with pictures of their own", GUIDED_PICTURES);
+    if (!text) run_fail(r, E_MEMORY, "out of memory: a picture's text");
+    if (!run_ok(r) || !words_find(&o, r->run, g->p->model.tokenizer, word, text, NULL, false, &r->status)) return 0;
+    Tensor row = pipeline_text(g->p, &text, 1, &dropped);
+    if (!row.x) return 0;
+    p->text = tensor_row(row, 0);
+    memcpy(p->token, o.token, sizeof p->token);
+    p->tokens = o.tokens;
+    g->own_rgb[g->owns] = e->picture;
+    return ++g->owns;
+}
+
 static void find_nouns(Guided *g)
 {
     Run *r = &g->p->run;
@@ -126,8 +146,8 @@ static void make_objects(Guided *g)
     for (int i = 0; i < q->objects && run_ok(r); i++) add_object(g, q->object[i], false);
     for (int i = 0; i < q->edits && run_ok(r); i++) {
         const GuidedEdit *e = &q->edit[i];
-        int k = e->word ? add_object(g, e->word, e->kind == EDIT_BLEND) : 0;
-        g->edit[g->edits++] = (ObjectEdit){ e->kind, k, e->x, e->y, 0 };
+        int k = e->word ? add_object(g, e->word, e->kind == EDIT_BLEND || e->kind == EDIT_APART) : 0;
+        g->edit[g->edits++] = (ObjectEdit){ e->kind, k, e->x, e->y, e->picture ? add_picture(g, e) : 0 };
     }
     for (int i = 0; i < q->boxes && run_ok(r); i++) memcpy(g->box[add_object(g, q->box[i].word, false)], q->box[i].at, sizeof q->box[i].at);
     for (int i = 0; i < q->masks && run_ok(r); i++) g->mask[add_object(g, q->mask[i].word, false)] = q->mask[i].m;
@@ -156,6 +176,10 @@ bool guided_texts(Guided *g)
     if (source && strcmp(source, prompt)) {
         Tensor row = pipeline_text(p, &source, 1, dropped);
         if (row.x) g->source = tensor_row(row, 0);
+    }
+    for (int j = 0; j < q->composed && run_ok(r); j++) {
+        Tensor row = pipeline_text(p, &q->compose[j].text, 1, dropped);
+        if (row.x) g->composed[j] = tensor_row(row, 0);
     }
     if (!run_ok(r) || !words_of(&g->words, r->run, p->model.tokenizer, prompt, T, &r->status)) return false;
     if (!words_of(&g->source_words, r->run, p->model.tokenizer, source ? source : prompt, T, &r->status)) return false;

@@ -18,7 +18,8 @@ typedef struct {
     Tensor all, null;                                     /* [n+1,C,h,w], [n,T,D] */
     bool with_null;
     int done;                                             /* levels made, from the clean end */
-    char path[1200];
+    char path[1200], key[65];
+    Resume fit;                                           /* of texts, which takes much longer than the rest */
     double saved;
 } Inversion;
 
@@ -52,6 +53,7 @@ static void name_file(Inversion *v)
     sha256_add(&h, g->x0.x, tensor_count(g->x0) * sizeof(real));
     sha256_end(&h, hex);
     snprintf(v->path, sizeof v->path, "%s/%.32s.safetensors", q->cache, hex);
+    memcpy(v->key, hex, sizeof v->key);
 }
 
 static const char *meta_of(const Safetensors *f, const char *key)
@@ -118,29 +120,56 @@ static void climb(Inversion *v)
         if (!run_ok(r)) break;
         v->done = k + 1;
         if (clock_seconds() - v->saved > 1) write_cache(v);
-        if (g->h && g->h->inverted && !g->h->inverted(g->h->user, k + 1, s->n)) run_fail(r, E_STOP, "stopped");
+        if (g->h && g->h->inverted && !g->h->inverted(g->h->user, "inversion", k + 1, s->n)) run_fail(r, E_STOP, "stopped");
     }
 }
 
-static bool counts(void *user, const GuideReport *report, Tensor z, Tensor x0)
+static bool climbed(void *user, const Clock *c)
 {
-    Guided *g = user;
+    Guided *g = ((Inversion *)user)->g;
+    return !g->h || !g->h->inverted || g->h->inverted(g->h->user, "inversion", c->n - c->i, c->n);
+}
+
+static bool fitted(void *user, const GuideReport *report, Tensor z, Tensor x0)
+{
+    Guided *g = ((Inversion *)user)->g;
     (void)z;
     (void)x0;
-    return !g->h || !g->h->inverted || g->h->inverted(g->h->user, report->clock.i + 1, report->clock.n);
+    return !g->h || !g->h->inverted || g->h->inverted(g->h->user, "fitting texts", report->clock.i + 1, report->clock.n);
 }
+
+/* ---- a fit that was interrupted goes on ---- */
+
+static void take_state(void *user, GuideMemory *memory)
+{
+    Inversion *v = user;
+    if (v->fit.steps) resume_fill(&v->fit, memory, &v->g->p->run.status);
+}
+
+static void keep_state(void *user, int steps, GuideMemory *memory) { resume_keep(&((Inversion *)user)->fit, memory, steps, false); }
 
 static void climb_its_own_way(Inversion *v)
 {
     Guided *g = v->g;
     Run *r = &g->p->run;
     Arena *kept = r->keep;
-    Guide guide = { .unet = &g->p->model.unet, .schedule = &g->schedule, .recompute = g->q->recompute, .watch = counts, .user = g };
+    Guide guide = { .unet = &g->p->model.unet, .schedule = &g->schedule, .recompute = g->q->recompute, .inverted = climbed, .watch = fitted, .user = v,
+                    .begun = take_state, .kept = keep_state };
+    char text[200];
+    if (*v->path) {
+        snprintf(v->fit.path, sizeof v->fit.path, "%.*s-fit.safetensors", (int)(strlen(v->path) - strlen(".safetensors")), v->path);
+        snprintf(v->fit.key, sizeof v->fit.key, "%s", v->key);
+        if (resume_find(&v->fit) > g->schedule.n) v->fit.steps = 0;
+        guide.first_step = v->fit.steps;
+        snprintf(text, sizeof text, "inversion: texts of %d of %d steps are found already", v->fit.steps, g->schedule.n);
+        if (v->fit.steps) say(g, text);
+    }
     r->keep = &g->keep;
     bool good = v->info->invert(r, &guide, v->in, g->stored, g->null_text, &v->with_null);
     r->keep = kept;
     if (!good && run_ok(r)) run_fail(r, E_OPTION, "%s cannot invert this", v->info->name);
     if (good && run_ok(r)) v->done = g->schedule.n;
+    if (good && run_ok(r)) resume_drop(&v->fit);
 }
 
 static Tensor null_at(const Clock *c, void *state) { return ((Tensor *)state)[c->i]; }

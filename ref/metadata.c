@@ -67,7 +67,7 @@ void metadata_members(JsonOut *o, const Metadata *m)
     json_text(o, "method", m->method ? m->method : "generate");
     json_text(o, "prompt", q->prompt);
     json_text(o, "negative", q->negative ? q->negative : "");
-    json_text(o, "sampler", "DDIM");
+    json_text(o, "sampler", m->sampler ? m->sampler : "DDIM");
     json_integer(o, "steps", q->steps);
     json_real(o, "guidance_scale", q->scale, 9);
     json_real(o, "eta", q->eta, 9);
@@ -116,8 +116,8 @@ static char *parameters(Arena *a, const Metadata *m)
     size_t room = strlen(q->prompt) + (negative ? strlen(negative) : 0) + 1000;
     char *to = arena_take(a, room);
     value(model, sizeof model, base_name(m->folder, name, sizeof name));
-    if (to) snprintf(to, room, "%s\n%s%s%sSteps: %d, Sampler: DDIM, CFG scale: %g, Seed: %llu, Size: %dx%d, Model hash: %.10s, Model: %s, Version: tiller %s",
-                     q->prompt, negative ? "Negative prompt: " : "", negative ? negative : "", negative ? "\n" : "", q->steps, q->scale,
+    if (to) snprintf(to, room, "%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model hash: %.10s, Model: %s, Version: tiller %s",
+                     q->prompt, negative ? "Negative prompt: " : "", negative ? negative : "", negative ? "\n" : "", q->steps, m->sampler ? m->sampler : "DDIM", q->scale,
                      (unsigned long long)m->seed, q->W, q->H, m->weights->model, model, TILLER_VERSION);
     return to;
 }

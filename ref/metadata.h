@@ -24,6 +24,7 @@ typedef struct {
     const WeightHashes *weights;
     const char *latents_sha256;                           /* of the file of starting latents; NULL: drawn */
     const char *method;                                   /* of the run; NULL: generate */
+    const char *sampler;                                  /* NULL: DDIM */
     void (*more)(JsonOut *o, const void *user);           /* further members; may be NULL */
     const void *user;
     int image;                                            /* 0 .. count-1 */

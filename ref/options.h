@@ -39,7 +39,7 @@ typedef struct {
 
 typedef struct { const char *title; const Option *row; int rows; } OptionTable;
 
-enum { OPTION_TABLES = 5 };
+enum { OPTION_TABLES = 6 };
 typedef struct {
     const char *verb, *line;    /* its name, and its line in the list of verbs */
     const char *example;        /* a command that works */

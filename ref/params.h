@@ -7,4 +7,6 @@
 
 /* Either may be NULL.  *argc and *argv are replaced; the new words live in the arena. */
 bool params_expand(Arena *a, int *argc, char ***argv, const char *json_file, const char *picture, Status *s);
+/* As --params and --params-from in argv say; nothing is done where neither is. */
+bool params_asked(Arena *a, int *argc, char ***argv, Status *s);
 #endif

@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ref/diffuseit.h"
+#include "ref/edit.h"
+#include "ref/params.h"
 #include "tensor/file.h"
 
 #define AT(member) offsetof(Edit, member)
@@ -10,6 +12,8 @@ static const Option words_row[] = {
     { "prompt",         'p', OPTION_TEXT,   AT(prompt),        0, 0, NULL, "TEXT",  "what the result shows [default: the source's prompt]", NULL },
     { "negative",       'n', OPTION_TEXT,   AT(negative),      0, 0, "",   "TEXT",  "what it should not show", "negative-prompt" },
     { "source-prompt",  0,   OPTION_TEXT,   AT(source_prompt), 0, 0, NULL, "TEXT",  "what the source shows [default: the prompt]", NULL },
+    { "compose",        0,   OPTION_LIST,   AT(compose),       0, 0, NULL, "TEXT=W", "a further prompt with a weight of its own; < 0 leads away from it", "and" },
+    { "source-seed",    0,   OPTION_SEED,   AT(source_seed),   0, 0, NULL, "N",     "the source is drawn from this seed [default: the run's]", NULL },
     { "image",          'i', OPTION_TEXT,   AT(image),         0, 0, NULL, "FILE",  "the source: a photo, PNG or JPEG [default: the same seed, unguided]", "init-image" },
     { "objects",        0,   OPTION_TEXT,   AT(objects),       0, 0, NULL, "WORDS", "objects, as \"cat,frog\"; cat#2 is the second cat [default: the nouns of the prompt]", NULL },
     { "move",           0,   OPTION_LIST,   AT(move),          0, 0, NULL, "WORD=X,Y", "move an object right and down, in parts of the frame", NULL },
@@ -19,6 +23,10 @@ static const Option words_row[] = {
     { "keep",           0,   OPTION_LIST,   AT(keep),          0, 0, NULL, "WORDS", "keep these in every way", NULL },
     { "reweight",       0,   OPTION_LIST,   AT(reweight),      0, 0, NULL, "WORD=X", "weaken or strengthen a word's attention", NULL },
     { "blend",          0,   OPTION_LIST,   AT(blend),         0, 0, NULL, "WORDS", "change the picture only where these words are", "local-blend" },
+    { "blend-not",      0,   OPTION_LIST,   AT(apart),         0, 0, NULL, "WORDS", "and never where these are", NULL },
+    { "window",         0,   OPTION_LIST,   AT(window),        0, 0, NULL, "WORD=A,B", "a word takes over attention in this part of the run", NULL },
+    { "insert",         0,   OPTION_LIST,   AT(insert),        0, 0, NULL, "WORD=FILE", "an object looks as in a picture of its own", NULL },
+    { "collage",        0,   OPTION_LIST,   AT(collage),       0, 0, NULL, "WORD=FILE", "and has its place and shape there, too", NULL },
     { "box",            0,   OPTION_LIST,   AT(box),           0, 0, NULL, "WORD=X0,Y0,X1,Y1", "where an object goes, in parts of the frame from the left and the top", NULL },
     { "mask",           0,   OPTION_LIST,   AT(mask),          0, 0, NULL, "WORD=FILE", "the same as a picture, white where it goes; for each object or none", NULL },
     { "source",         0,   OPTION_TEXT,   AT(source),        0, 0, NULL, "WORD",  "a direction of text: from this word ...", NULL },
@@ -34,7 +42,7 @@ static const Option words_row[] = {
 static const Option run_row[] = {
     { "steps",          0,   OPTION_INT,    AT(steps),         1, 10000,    NULL,  "N", "DDIM steps [default: 50, or the bundled model's preset]", NULL },
     { "guidance-scale", 0,   OPTION_REAL,   AT(scale),         -1000, 1000, NULL,  "X", "weight of the prompt [default: 7.5, or the bundled model's preset]", "cfg-scale" },
-    { "rescale",        0,   OPTION_REAL,   AT(rescale),       0, 1,        "0",   "X", "share of guidance rescale (phi)", "guidance-rescale" },
+    { "sampler",        0,   OPTION_CHOICE, AT(sampler),       0, 0, "ddim", "ddim|ddpm", "how a step is made", NULL },
     { "eta",            0,   OPTION_REAL,   AT(eta),           0, 1,        "0",   "X", "fresh noise per step: 0 DDIM, 1 as in DDPM", NULL },
     { "seed",           's', OPTION_SEED,   AT(seed),          0, 0,        NULL,  "N", "-2^63 to 2^64-1; picture k draws from N + k [default: a random one, printed]", NULL },
     { "rng",            0,   OPTION_CHOICE, AT(rng),           0, 0, "torch", "torch|philox", "whose random numbers", NULL },
@@ -45,15 +53,19 @@ static const Option run_row[] = {
     { "start",          0,   OPTION_CHOICE, AT(start),         0, 0, "own", "own|inverted", "with a photo: start as the method does, or from its inversion", NULL },
     { "latents",        0,   OPTION_TEXT,   AT(latents),       0, 0,        NULL,  "FILE", "starting noise: safetensors, key latents", NULL },
     { "cache",          0,   OPTION_TEXT,   AT(cache),         0, 0,        NULL,  "FOLDER", "keep inversions here by content; an interrupted one is continued", NULL },
-    { "recompute",      0,   OPTION_FLAG,   AT(recompute),     0, 0,        NULL,  NULL, "gradients with less memory and more time, the same numbers", NULL },
+    { "resume",         0,   OPTION_FLAG,   AT(resume),        0, 0,        NULL,  NULL, "leave what is done beside the output, and go on from there", NULL },
+    { "recompute",      0,   OPTION_FLAG,   AT(recompute),     0, 0,        NULL,  NULL, "gradients with less memory and more time, the same numbers", "low-memory" },
     { "paper-defaults", 0,   OPTION_FLAG,   AT(paper),         0, 0,        NULL,  NULL, "with the bundled model: the papers' numbers, not its presets", NULL },
     { "output",         'o', OPTION_TEXT,   AT(output),        0, 0, "edit.png",   "FILE", "PNG; several pictures: x-0.png, x-1.png", NULL },
     { "save-latents",   0,   OPTION_TEXT,   AT(save_latents),  0, 0,        NULL,  "FILE", "write the final latents (safetensors, key latents)", NULL },
     { "maps",           0,   OPTION_TEXT,   AT(maps),          0, 0,        NULL,  "FOLDER", "each word's attention over the result, a picture a word", NULL },
     { "strip",          0,   OPTION_TEXT,   AT(strip),         0, 0,        NULL,  "FILE", "source, result and attention side by side", NULL },
     { "plot",           0,   OPTION_TEXT,   AT(plot),          0, 0,        NULL,  "FILE", "energy and push per step (SVG)", NULL },
+    { "preview-every",  0,   OPTION_INT,    AT(preview_every), 0, 10000,    "0",   "N", "every N steps write the estimate so far as x-step0010.png; 0: never", NULL },
+    { "params",         0,   OPTION_TEXT,   AT(params),        0, 0,        NULL,  "FILE",  "options from a JSON object; those of the command line win", NULL },
+    { "params-from",    0,   OPTION_TEXT,   AT(params_from),   0, 0,        NULL,  "IMAGE", "options from a picture made before; those of the command line win", NULL },
     { "no-metadata",    0,   OPTION_FLAG,   AT(no_metadata),   0, 0,        NULL,  NULL, "do not write into the picture how it was made", NULL },
-    { "dry-run",        0,   OPTION_FLAG,   AT(dry_run),       0, 0,        NULL,  NULL, "show all values, and stop", NULL },
+    { "dry-run",        0,   OPTION_FLAG,   AT(dry_run),       0, 0,        NULL,  NULL, "show all values and the memory wanted, and stop", NULL },
     { "json",           0,   OPTION_FLAG,   AT(common.json),   0, 0,        NULL,  NULL, "events as JSON Lines on standard output", NULL },
 };
 static const OptionPage page = {
@@ -62,37 +74,6 @@ static const OptionPage page = {
     NULL, 0, 0, "The numbers of a method are options too: tiller help METHOD, or --method METHOD --help, lists them.",
     { TABLE("Words and edits", words_row), { 0 }, TABLE("Run", run_row) }
 };
-
-/* ---- before a model is read ---- */
-
-static bool not_png(const char *path)
-{
-    static const char *const other[] = { ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff" };
-    const char *dot = path ? strrchr(path, '.') : NULL;
-    for (int i = 0; dot && i < 7; i++)
-        if (!strcmp(dot, other[i])) return true;
-    return false;
-}
-
-static bool check_options(const EditRun *w, Status *s)
-{
-    const Edit *e = w->e;
-    const char *const text[] = { e->prompt, e->negative, e->source_prompt, e->objects, e->source, e->target };
-    for (int i = 0; i < 6; i++)
-        if (text[i] && !utf8_valid(text[i])) status_fail(s, E_OPTION, "%s: a text is not valid UTF-8", w->verb);
-    if (!e->prompt && !e->source_prompt && !e->source) status_fail(s, E_OPTION, "%s: --prompt is missing", w->verb);
-    if (!e->source != !e->target) status_fail(s, E_OPTION, "--source and --target belong together");
-    if (!e->source_sentences != !e->target_sentences) status_fail(s, E_OPTION, "--source-sentences and --target-sentences belong together");
-    if (e->image && e->latents) status_fail(s, E_OPTION, "--image and --latents both name a start");
-    if (e->image && e->count > 1 && e->start && !e->deltas.gradual) status_fail(s, E_OPTION, "--num-images: from an inversion all pictures would be the same");
-    if (!e->image && (e->start || e->cache)) status_fail(s, E_OPTION, "--%s is about a photo; --image names it", e->start ? "start" : "cache");
-    if (e->deltas.gradual && (e->count < 2 || e->count > GRADUAL_MOST)) status_fail(s, E_OPTION, "--gradual: --num-images from 2 to %d is wanted", GRADUAL_MOST);
-    if (not_png(e->output)) status_fail(s, E_OPTION, "--output: pictures are written as PNG, found \"%.200s\"", e->output);
-    if (not_png(e->strip)) status_fail(s, E_OPTION, "--strip: pictures are written as PNG, found \"%.200s\"", e->strip);
-    if (!w->rows->methods && (e->move.n || e->resize.n || e->layout.n || e->look.n || e->keep.n || e->reweight.n || e->blend.n || e->box.n || e->mask.n || e->source || e->source_sentences))
-        status_fail(s, E_OPTION, "%s: an edit without a method; --method self-guidance moves and resizes, tiller methods lists all", w->verb);
-    return s->code == OK;
-}
 
 /* ---- the run ---- */
 
@@ -146,9 +127,9 @@ static void one_picture(EditRun *w)
     w->guided = g;
     memset(g, 0, sizeof *g);
     w->console.computing = false;
-    if (guided_open(g, w->p, &w->request, &hooks)) {
+    if (!edit_finished(w, seed) && guided_open(g, w->p, &w->request, &hooks) && edit_resume(w, seed)) {
         w->console.computing = true;
-        if (guided_sample(g, &z, seed, false)) edit_outputs(w, z, seed);
+        if (guided_sample(g, &z, seed, false) && edit_outputs(w, z, seed)) resume_drop(&w->resume);
         progress_clear(&w->progress);
         edit_keep_last(w);
     }
@@ -160,7 +141,7 @@ static void one_picture(EditRun *w)
 static int edit(EditRun *w)
 {
     Status *s = &w->p->run.status;
-    if (check_options(w, s) && edit_prepare(w)) {
+    if (edit_check(w->e, w->rows, w->verb, s) && edit_prepare(w)) {
         say_start(w);
         if (w->e->dry_run) {
             say_dry(w);
@@ -184,21 +165,22 @@ static int edit(EditRun *w)
 int verb_edit(int argc, char **argv)
 {
     if (diffuseit_asked(argc, argv)) return verb_diffuseit(argc, argv);
-    EditWork *all = edit_work(argc, argv);
+    Arena words = {0};
+    Status s = {0};
     OptionPage full = page;
     int rests, code = EXIT_MEMORY;
-    if (!all) return code;
-    EditRun *w = &all->run;
-    full.verb = argv[0];
-    full.table[1] = (OptionTable){ "Numbers of the methods", all->rows.row, all->rows.rows };
-    full.table[3] = machine_options;
-    full.table[4] = common_options;
-    if (all->status.code != OK) {
-        w->console = console_begin(false, false, false, COLOR_AUTO);
-        code = console_end(&w->console, console_error(&w->console, &all->status, NULL));
-    } else if (verb_begin(&w->console, &full, w->e, argc, argv, NULL, &rests, &code)) {
-        code = edit(w);
+    EditWork *all = params_asked(&words, &argc, &argv, &s) ? edit_work(argc, argv) : NULL;
+    if (s.code != OK || (all && all->status.code != OK)) {
+        code = verb_refused(argc, argv, s.code != OK ? &s : &all->status);
+    } else if (all) {
+        full.verb = argv[0];
+        full.table[1] = (OptionTable){ "Numbers of the methods", all->rows.row, all->rows.rows };
+        full.table[3] = (OptionTable){ "Mixing of predictions", all->mixing.row, CFG_NUMBERS };
+        full.table[4] = machine_options;
+        full.table[5] = common_options;
+        if (verb_begin(&all->run.console, &full, all->run.e, argc, argv, NULL, &rests, &code)) code = edit(&all->run);
     }
-    edit_work_free(all);
+    if (all) edit_work_free(all);
+    arena_free(&words);
     return code;
 }

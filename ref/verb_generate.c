@@ -19,12 +19,16 @@ typedef struct {
     double scale, eta, rescale;
     Seed seed;
     bool low_memory, dry_run, no_metadata;
+    double mixing[CFG_NUMBERS];                           /* never filled: whoever gives one asks for a guided run (edit_asked) */
+    TextList compose, method;
 } Generate;
 
 #define AT(member) offsetof(Generate, member)
 static const Option row[] = {
     { "prompt",         'p', OPTION_TEXT,   AT(prompt),        0, 0,       NULL,  "TEXT",  "what the picture shows", NULL },
     { "negative",       'n', OPTION_TEXT,   AT(negative),      0, 0,       "",    "TEXT",  "what it should not show", "negative-prompt" },
+    { "compose",        0,   OPTION_LIST,   AT(compose),       0, 0,       NULL,  "TEXT=W", "a further prompt with a weight of its own; < 0 leads away from it", NULL },
+    { "method",         0,   OPTION_LIST,   AT(method),        0, 0,       NULL,  "NAME",  "under guidance: tiller methods lists them, tiller edit --help all that goes with it", NULL },
     { "steps",          0,   OPTION_INT,    AT(steps),         1, 10000,   "50",  "N",     "DDIM steps", NULL },
     { "guidance-scale", 0,   OPTION_REAL,   AT(scale),         -1000, 1000, "7.5", "X",    "weight of the prompt; 1: no classifier-free guidance", "cfg-scale" },
     { "rescale",        0,   OPTION_REAL,   AT(rescale),       0, 1,       "0",   "X",     "share of guidance rescale (phi)", "guidance-rescale" },
@@ -322,21 +326,15 @@ static int generate(Work *w)
     return verb_end(&w->console, s);
 }
 
-/* Parsed once to learn of files with options, and again with those in front. */
-static bool parse(Work *w, Generate *g, Arena *words, int argc, char **argv, int *code)
+static bool parse(Work *w, Generate *g, int argc, char **argv, int *code)
 {
     OptionPage full = page;
-    Status s = {0};
+    MixingRows mixing;
     int rests;
-    full.table[1] = machine_options;
-    full.table[2] = common_options;
-    if (!verb_begin(&w->console, &full, g, argc, argv, NULL, &rests, code)) return false;
-    if (!g->params && !g->params_from) return true;
-    if (!params_expand(words, &argc, &argv, g->params, g->params_from, &s)) {
-        *code = console_end(&w->console, console_error(&w->console, &s, NULL));
-        return false;
-    }
-    *g = (Generate){0};
+    mixing_rows(&mixing, offsetof(Generate, mixing));
+    full.table[1] = (OptionTable){ "Mixing of predictions (tiller help classifier-free)", mixing.row, CFG_RESCALE };
+    full.table[2] = machine_options;
+    full.table[3] = common_options;
     return verb_begin(&w->console, &full, g, argc, argv, NULL, &rests, code);
 }
 
@@ -345,11 +343,16 @@ int verb_generate(int argc, char **argv)
     Generate g = {0};
     Pipeline p = {0};
     Arena words = {0};
+    Status s = {0};
     Work w = { .g = &g, .p = &p, .begun = clock_seconds() };
     int code;
-    if (edit_asked(argc, argv)) return verb_edit(argc, argv);
-    if (pixel_asked(argc, argv)) return verb_pixel(argc, argv);
-    if (parse(&w, &g, &words, argc, argv, &code)) {
+    if (!params_asked(&words, &argc, &argv, &s)) {
+        code = verb_refused(argc, argv, &s);
+    } else if (pixel_asked(argc, argv)) {
+        code = verb_pixel(argc, argv);
+    } else if (edit_asked(argc, argv)) {
+        code = verb_edit(argc, argv);
+    } else if (parse(&w, &g, argc, argv, &code)) {
         w.request = request_of(&g);
         code = generate(&w);
     }

@@ -43,6 +43,8 @@ extern const OptionTable machine_options;                 /* --model --threads -
 /* Parse and set up the console; signals are caught from here on.  False: the verb returns *code (help was shown, or an error). */
 bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, char **argv, char **rest, int *rests, int *code);
 
+/* Options that are refused before they are parsed; the exit code. */
+int  verb_refused(int argc, char **argv, const Status *s);
 /* The last call: the error there may be, with its hint, and the exit code. */
 int  verb_end(const Console *c, const Status *s);
 
