@@ -137,7 +137,10 @@ static void share_memory(PixelModel *p)
 
 void pixel_model_plan(PixelModel *p, int W, int H)
 {
-    if (!p->read) unet_plan(&p->unet, H, W, p->most_memory ? INT_MAX : 0);
+    int least = p->most_memory ? INT_MAX : 0;
+    if (p->read) return;
+    unet_plan(&p->unet, H, W, least);
+    if (*p->classifier_folder) unet_plan(&p->classifier.encoder, H, W, least);
 }
 
 bool pixel_model_read(PixelModel *p, int W, int H)
