@@ -4,6 +4,7 @@
 #include "ref/diffuseit.h"
 #include "ref/edit.h"
 #include "ref/params.h"
+#include "ref/pixel_model.h"
 #include "tensor/file.h"
 
 #define AT(member) offsetof(Edit, member)
@@ -167,6 +168,8 @@ int verb_edit(int argc, char **argv)
     if (diffuseit_asked(argc, argv)) return verb_diffuseit(argc, argv);
     Arena words = {0};
     Status s = {0};
+    if (pixel_asked(argc, argv)) return verb_asyrp(argc, argv);
+    EditWork *all = edit_work(argc, argv);
     OptionPage full = page;
     int rests, code = EXIT_MEMORY;
     EditWork *all = params_asked(&words, &argc, &argv, &s) ? edit_work(argc, argv) : NULL;
