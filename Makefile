@@ -94,7 +94,7 @@ check: test
 	@if command -v clang >/dev/null; then $(MAKE) fuzz; else echo 'fuzz: skipped, clang is not installed'; fi
 
 # Every method on the bundled model, scored by its detector: the table of docs/guidance-bench.md.  LIST=choose: the prompts for choosing
-# numbers on, PRESETS: a file of candidates; SECTION=single|restyle|swap|two; two processes of one thread.
+# numbers on, PRESETS: a file of candidates; SECTION=swap or SECTION="two:multi": less; two processes of one thread.
 SECTION ?= all
 PROMPTS ?= 36
 LIST    ?= report

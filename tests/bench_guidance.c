@@ -161,7 +161,8 @@ int main(int argc, char **argv)
     bench.first_seed = bench.choosing ? 11000 : 71000;
     bench.presets = argc > 4 ? argv[4] : "data/presets/tiny-model.txt";
     if (!known || n < 1 || n > PROMPTS_MOST || processes < 1 || (!bench.choosing && strcmp(list, "report"))) {
-        fprintf(stderr, "bench_guidance single|restyle|swap|two|learned|all [PROMPTS up to %d [report|choose [PRESETS [PROCESSES]]]]\n", PROMPTS_MOST);
+        for (int k = 0; k < SECTIONS; k++) fprintf(stderr, "%s|", section[k]->name);
+        fprintf(stderr, "all [PROMPTS up to %d [report|choose [PRESETS [PROCESSES]]]]\n", PROMPTS_MOST);
         return 2;
     }
     double began = clock_seconds();

@@ -56,7 +56,6 @@ struct Section {
 };
 
 extern const Section bench_single, bench_restyle, bench_swap, bench_two, bench_learned;
-extern const MethodInfo bench_interval, bench_composed;   /* variants of classifier-free guidance */
 
 /* ---- prompts ---- */
 const char *bench_noun(const Bench *b, int i);

@@ -40,7 +40,7 @@ static void score(Bench *b, const Row *r, const Picture *before, Score *s, int i
     q.source_prompt = from(b, i);
     q.object = &name;
     q.objects = 1;
-    if (r->variant == LAYOUT) q.edit[q.edits++] = (GuidedEdit){ EDIT_SHAPE, name, 0, 0 };
+    if (r->variant == LAYOUT) q.edit[q.edits++] = (GuidedEdit){ EDIT_SHAPE, name, 0, 0, NULL };
     if (!bench_take(b, &after, &q, seed(b, i), NULL)) return;
     const Sighting *now = bench_seen(b, &after, name);
     bool there = bench_is_there(now);

@@ -34,7 +34,7 @@ static void score(Bench *b, const Row *r, const Picture *before, Score *s, int i
     GuidedRequest q = bench_request(b, r->method, bench_prompt(b, name, NULL, bench_place(b, i)));
     q.object = &name;
     q.objects = 1;
-    q.edit[q.edits++] = r->variant == MOVE ? (GuidedEdit){ EDIT_MOVE, name, dx, 0 } : (GuidedEdit){ EDIT_RESIZE, name, sqrt(factor), sqrt(factor) };
+    q.edit[q.edits++] = r->variant == MOVE ? (GuidedEdit){ EDIT_MOVE, name, dx, 0, NULL } : (GuidedEdit){ EDIT_RESIZE, name, sqrt(factor), sqrt(factor), NULL };
     if (!bench_take(b, &after, &q, seed(b, i), NULL)) return;
     const Sighting *now = bench_seen(b, &after, name);
     Stayed stayed = bench_stayed(before, &after);

@@ -1,4 +1,5 @@
 /* bench_guidance_two.c -- two objects in one prompt: are both there? */
+#include "guidance/cfg_method.h"
 #include "tests/bench_guidance.h"
 
 enum { UNGUIDED, GUIDED, RESCALED, INTERVAL, COMPOSED };
@@ -8,7 +9,7 @@ static const Row row[] = {
     { "two objects, unguided", NULL,                  UNGUIDED, 0  },
     { "guidance rescale 0.7",  NULL,                  RESCALED, 12 },
     { "guidance interval",     NULL,                  INTERVAL, 12 },
-    { "composed prompts",      NULL,                  COMPOSED, 14 },
+    { "composed prompts, half the scale each", NULL,                  COMPOSED, 14 },
     { "attend-and-excite",     "attend-and-excite",   GUIDED,   30 },
     { "a-star",                "a-star",              GUIDED,   30 },
     { "suppress-to-impress",   "suppress-to-impress", GUIDED,   30 },
@@ -32,15 +33,17 @@ static void source(Bench *b, Picture *to, int i)
     bench_take(b, to, &q, c.seed, NULL);
 }
 
+static const double interval[CFG_NUMBERS] = { [CFG_LOW] = 0.28, [CFG_HIGH] = 5.42, [CFG_PROJECTION] = 1 };     /* the paper's, for SD-XL */
+
 static GuidedRequest request(Bench *b, const Row *r, const Case *c, int i)
 {
     GuidedRequest q = bench_request(b, r->method, c->prompt);
     if (r->variant == RESCALED) q.base.rescale = 0.7;
-    if (r->variant == INTERVAL) q.method[q.methods++].info = &bench_interval;
+    if (r->variant == INTERVAL) q.mixing = interval;
     if (r->variant == COMPOSED) {
-        q.method[q.methods++].info = &bench_composed;
         q.base.prompt = bench_prompt(b, c->name[0], NULL, bench_place(b, i));
-        q.source_prompt = bench_prompt(b, c->name[1], NULL, bench_place(b, i));
+        q.base.scale /= 2;
+        q.compose[q.composed++] = (GuidedPrompt){ bench_prompt(b, c->name[1], NULL, bench_place(b, i)), q.base.scale };
     }
     if (r->variant != GUIDED) return q;
     q.object = c->name;
