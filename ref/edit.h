@@ -71,8 +71,6 @@ typedef struct {
 
 typedef struct { Edit edit; MethodRows rows; MixingRows mixing; Pipeline pipeline; EditRun run; Status status; } EditWork;
 int verb_asyrp(int argc, char **argv);                    /* edit with a pixel-space model */
-
-typedef struct { Edit edit; MethodRows rows; Pipeline pipeline; EditRun run; Status status; } EditWork;
 /* Everything zeroed and joined, methods found (else status says why); NULL: out of memory. */
 EditWork *edit_work(int argc, char **argv);
 void edit_work_free(EditWork *w);

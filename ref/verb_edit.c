@@ -166,10 +166,9 @@ static int edit(EditRun *w)
 int verb_edit(int argc, char **argv)
 {
     if (diffuseit_asked(argc, argv)) return verb_diffuseit(argc, argv);
+    if (pixel_asked(argc, argv)) return verb_asyrp(argc, argv);
     Arena words = {0};
     Status s = {0};
-    if (pixel_asked(argc, argv)) return verb_asyrp(argc, argv);
-    EditWork *all = edit_work(argc, argv);
     OptionPage full = page;
     int rests, code = EXIT_MEMORY;
     EditWork *all = params_asked(&words, &argc, &argv, &s) ? edit_work(argc, argv) : NULL;
