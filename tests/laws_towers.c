@@ -169,7 +169,20 @@ static void tower_laws(bool resnet)
     forget();
 }
 
-static void through_a_file(ClipTower *t, const char *what, const char *some)
+/* Names of the published state dicts. */
+static const char *const VIT_NAMES[] = {
+    "visual.class_embedding", "visual.positional_embedding", "visual.proj", "visual.conv1.weight", "visual.ln_pre.weight", "visual.ln_pre.bias",
+    "visual.ln_post.weight", "visual.transformer.resblocks.1.ln_1.weight", "visual.transformer.resblocks.1.ln_2.bias",
+    "visual.transformer.resblocks.1.attn.in_proj_weight", "visual.transformer.resblocks.1.attn.in_proj_bias",
+    "visual.transformer.resblocks.1.attn.out_proj.weight", "visual.transformer.resblocks.1.mlp.c_fc.weight", "visual.transformer.resblocks.1.mlp.c_proj.bias", NULL
+};
+static const char *const RESNET_NAMES[] = {
+    "visual.conv3.weight", "visual.bn3.running_var", "visual.layer2.0.downsample.0.weight", "visual.layer2.0.downsample.1.running_mean", "visual.layer2.1.conv2.weight",
+    "visual.layer2.1.bn3.bias", "visual.attnpool.positional_embedding", "visual.attnpool.k_proj.weight", "visual.attnpool.q_proj.bias",
+    "visual.attnpool.v_proj.weight", "visual.attnpool.c_proj.weight", NULL
+};
+
+static void through_a_file(ClipTower *t, const char *what, const char *const *names, int tensors)
 {
     char folder[1100];
     ClipTower back;
@@ -179,7 +192,10 @@ static void through_a_file(ClipTower *t, const char *what, const char *some)
     snprintf(folder, sizeof folder, "%s", at("tower"));
     mkdir(folder, 0777);
     check_line("saved", status.text, params_save(clip_tower_walk, t, at("tower/model.safetensors"), sizeof(real) == 8 ? T_F64 : T_F32, &brief, &status));
-    check_true(some, weights_open(&w, folder, "model", &status) && weights_find(&w, some, NULL));
+    check_true("as many tensors as published", weights_open(&w, folder, "model", &status) && w.file->entries == tensors);
+    for (; *names; names++) check_true(*names, weights_find(&w, *names, NULL) != NULL);
+    const SafeEntry *e = t->resnet ? NULL : weights_find(&w, "visual.proj", NULL);
+    check_true("the projection stands on its side", t->resnet || (e && e->size[0] == W && e->size[1] == 24));
     weights_close(&w);
     check_line("loaded by shapes alone", status.text, clip_tower_load(&back, folder, &weights, &report, &status) && !report.surplus
                && back.resnet == t->resnet && back.size == SIZE && back.width == 24);
@@ -207,8 +223,8 @@ static void tower_spellings(void)
     Tensor image = fresh(SHAPE(1, 3, 64, 64)), d = fresh(SHAPE(1, 24));
     View va = view(&a, image, d, 2), vb = view(&b, image, d, 2);
     check_true("OpenAI's spelling of the same weights gives the same bits", same(va.embeds, vb.embeds) && same(va.dx, vb.dx));
-    through_a_file(&b, "OpenAI's file, saved and read, gives the same bits", "visual.transformer.resblocks.1.attn.in_proj_weight");
-    through_a_file(&rn, "a residual network, saved and read, gives the same bits", "visual.layer2.1.bn3.running_var");
+    through_a_file(&b, "OpenAI's file, saved and read, gives the same bits", VIT_NAMES, 2 * 12 + 8);
+    through_a_file(&rn, "a residual network, saved and read, gives the same bits", RESNET_NAMES, 15 + 5 * 15 + 4 * 5 + 9);
 }
 
 /* ---- memory that ends anywhere: an error, and nothing else ---- */
