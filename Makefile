@@ -31,13 +31,23 @@ DOUBLE = $(patsubst tests/%.c,$(BUILD)/f64/tests/%,$(wildcard tests/gradcheck*.c
 SCRIPTS ?= tests/house.sh tests/golden.sh tests/lessons.sh $(wildcard tests/program*.sh)
 EXAMPLES = $(BUILD)/f32/docs/examples/half_run
 
+# What everything is compiled and linked with: other flags in the same folder compile everything anew.
+FLAGS := $(CC) $(ALL) $(LIBS)
+ifneq ($(file <$(BUILD)/flags),$(FLAGS))
+$(BUILD)/flags: always
+endif
+$(BUILD)/flags: export WRITTEN = $(FLAGS)
+$(BUILD)/flags:
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$WRITTEN" >$@
+
 all: $(BUILD)/tiller
 f64: $(BUILD)/tiller64
 
 $(BUILD)/tiller:   $(BUILD)/f32/ref/main.o $(BUILD)/libtiller.a
 $(BUILD)/tiller64: $(BUILD)/f64/ref/main.o $(BUILD)/libtiller64.a
 $(BUILD)/tiller $(BUILD)/tiller64:
-	$(CC) -o $@ $^ $(LIBS)
+	$(CC) -o $@ $(filter %.o %.a,$^) $(LIBS)
 
 $(BUILD)/libtiller.a:   $(OBJ32)
 $(BUILD)/libtiller64.a: $(OBJ64)
@@ -45,10 +55,10 @@ $(BUILD)/libtiller.a $(BUILD)/libtiller64.a:
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/f32/%.o: %.c | packages
+$(BUILD)/f32/%.o: %.c $(BUILD)/flags | packages
 	@mkdir -p $(@D)
 	$(CC) $(ALL) -c -o $@ $<
-$(BUILD)/f64/%.o: %.c | packages
+$(BUILD)/f64/%.o: %.c $(BUILD)/flags | packages
 	@mkdir -p $(@D)
 	$(CC) $(ALL) -DTILLER_F64 -c -o $@ $<
 STB = $(shell sed -n '1s,.*\(stb_image\) - v\([0-9.]*\).*,\1 \2,p' $(STB_DIR)/stb_image.h)
@@ -57,7 +67,7 @@ $(BUILD)/f32/ref/image.o $(BUILD)/f64/ref/image.o: ALL += -isystem $(STB_DIR) -D
 ISA_avx2   = -mavx2 -mfma
 ISA_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 define fast
-$(BUILD)/f32/tensor/$(1)_$(2).o: tensor/$(1).c | packages
+$(BUILD)/f32/tensor/$(1)_$(2).o: tensor/$(1).c $(BUILD)/flags | packages
 	@mkdir -p $$(@D)
 	$(CC) $(ALL) $(ISA_$(2)) -DSIMD='"tensor/simd_$(2).h"' -c -o $$@ $$<
 endef
@@ -126,5 +136,5 @@ fuzz: $(FUZZ)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all f64 demo test check bench bench-guidance fuzz clean packages
+.PHONY: always all f64 demo test check bench bench-guidance fuzz clean packages
 .DELETE_ON_ERROR:

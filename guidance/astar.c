@@ -86,5 +86,5 @@ const MethodInfo method_astar = {
     "keep objects apart from each other, and each where it was the step before",
     "z <- z - s_i d/dz [ sum_{c>d} overlap(m_c, m_d) + sum_c (1 - overlap(m_c, B_c)) ],  overlap = sum min / sum of both",
     "tiller generate --method a-star --prompt \"a photo of a cat and a frog on grass\" --objects \"cat,frog\"",
-    option, OPTIONS, 0, true, build, NULL,
+    option, OPTIONS, PULLS, true, build, NULL,
 };

@@ -123,5 +123,5 @@ const MethodInfo method_attend = {
     "make every named object appear: raise the best pixel of the weakest one's attention",
     "z <- z - s_i d/dz max_k (1 - max_p m_k(p)),  repeated at three steps until every object reaches a level",
     "tiller generate --method attend-and-excite --prompt \"a photo of a cat and a frog on grass\" --objects \"cat,frog\"",
-    option, OPTIONS, 0, true, build, NULL,
+    option, OPTIONS, PULLS, true, build, NULL,
 };

@@ -86,6 +86,8 @@ enum {
     NEED_DIRECTION = 8,                                   /* a direction of text: from words or sentences to others */
     READS_BOX      = 16,                                  /* of an object */
     READS_MASK     = 32,
+    PULLS          = 128,                                 /* a gradient through the network; at once through two passes */
+    PULLS_TWICE    = 1 << 24,
     READS_SOURCE_SEED = 64                                /* a source that goes along may start from other noise */
 };
 #define READS(edit) (1u << (8 + (edit)))                  /* and edits of this kind; whoever asks for one that nobody reads is told */

@@ -96,5 +96,5 @@ const MethodInfo method_multi = {
     "several objects in one picture: each strong somewhere, apart from the others, where it was, in its box if given",
     "z <- z - s_i d/dz [ excite + segregate + retain + w suppress + v box ]",
     "tiller generate --method multi --prompt \"a photo of a cat and a frog on grass\" --objects \"cat,frog\"",
-    option, OPTIONS, READS_BOX, true, build, NULL,
+    option, OPTIONS, PULLS | READS_BOX, true, build, NULL,
 };

@@ -133,5 +133,5 @@ const MethodInfo method_nulltext = {
     "draw a photograph again under guidance, with an unconditional text found for every step",
     "u_i = argmin_u | DDIM(z_i; e_u + w (e_c - e_u)) - z*_{i+1} |^2",
     "tiller edit --method null-text --image in.png --prompt \"a photo of a cat\"",
-    option, OPTIONS, NEED_SOURCE | NEED_IMAGE | NEED_INVERSION, false, build, invert,
+    option, OPTIONS, NEED_SOURCE | NEED_IMAGE | NEED_INVERSION | PULLS, false, build, invert,
 };

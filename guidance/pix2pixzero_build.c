@@ -84,5 +84,5 @@ const MethodInfo method_pixzero = {
     "turn one thing into another along a direction between two sets of sentences, keeping the layout",
     "x <- x - lambda_xa d/dx sum_layers |M - M_ref|^2,  text c + (mean E(target) - mean E(source))",
     "tiller edit --method pix2pix-zero --image in.png --source cat --target dog",
-    option, OPTIONS, NEED_SOURCE | NEED_INVERSION | NEED_DIRECTION, false, build, invert,
+    option, OPTIONS, NEED_SOURCE | NEED_INVERSION | NEED_DIRECTION | PULLS_TWICE, false, build, invert,
 };

@@ -193,6 +193,6 @@ const MethodInfo method_selfguide = {
     "move, resize or restyle an object, keep what the others are and where",
     "eps += v sigma_t d/dz sum_i w_i | property_i(z) - target_i |,  properties of attention maps and features",
     "tiller edit --method self-guidance --prompt \"a photo of a cat and an apple on grass\" --move \"cat=+0.25,0\"",
-    option, OPTIONS, NEED_SOURCE | READS_SOURCE_SEED | READS(EDIT_KEEP) | READS(EDIT_MOVE) | READS(EDIT_RESIZE) | READS(EDIT_SHAPE) | READS(EDIT_APPEARANCE) |
+    option, OPTIONS, NEED_SOURCE | PULLS | READS_SOURCE_SEED | READS(EDIT_KEEP) | READS(EDIT_MOVE) | READS(EDIT_RESIZE) | READS(EDIT_SHAPE) | READS(EDIT_APPEARANCE) |
                      READS(EDIT_INSERT) | READS(EDIT_COLLAGE), true, build, NULL,
 };

@@ -101,5 +101,5 @@ const MethodInfo method_suppress = {
     "weaken each object's attention outside its own region, so that several objects can be there",
     "z <- z - s_i d/dz [ w1 suppress + w2 even + w3 exclusive + w4 emphasise ],  regions from a running map of each object",
     "tiller generate --method suppress-to-impress --prompt \"a photo of a cat and a frog on grass\" --objects \"cat,frog\"",
-    option, OPTIONS, READS_MASK, true, build, NULL,
+    option, OPTIONS, PULLS | READS_MASK, true, build, NULL,
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "ref/diffuseit.h"
 #include "ref/edit.h"
+#include "ref/estimate.h"
 #include "ref/params.h"
 #include "ref/pixel_model.h"
 #include "tensor/file.h"
@@ -86,6 +87,17 @@ static const char *hint_of(const Status *s)
     return common_hint(s);
 }
 
+/* Better now than after minutes. */
+static bool memory_suffices(EditRun *w)
+{
+    double wanted = (double)estimate_guided(w->p, &w->request), most = (double)w->e->common.most_memory, have = (double)system_memory();
+    if (most > 0 && wanted > most)
+        run_fail(&w->p->run, E_MEMORY, "about %.1f MB are wanted, --max-memory allows %.1f MB%s", wanted / 1e6, most / 1e6, w->e->recompute ? "" : "; --recompute wants less");
+    else if (wanted > have)
+        console_warning(&w->console, "about %.0f MB are wanted, and %.0f MB are free", wanted / 1e6, have / 1e6);
+    return run_ok(&w->p->run);
+}
+
 static void say_start(EditRun *w)
 {
     JsonOut o = {0};
@@ -94,6 +106,7 @@ static void say_start(EditRun *w)
     metadata_members(&o, &m);
     json_integer(&o, "seed", (int64_t)w->request.base.seed);
     json_integer(&o, "threads", w->p->run.threads);
+    json_integer(&o, "estimated_bytes", (int64_t)estimate_guided(w->p, &w->request));
     console_send(&w->console, &o);
     console_note(&w->console, "seed: %llu", (unsigned long long)w->request.base.seed);
 }
@@ -105,6 +118,7 @@ static void say_dry(EditRun *w)
     printf("prompt          %s\nsource-prompt   %s\nnegative        %s\nmodel           %s\nsize            %d x %d\nsteps           %d\nguidance-scale  %g\nseed            %llu\n",
            guided_prompt(q), q->source_prompt ? q->source_prompt : "", q->base.negative, w->folder, q->base.W, q->base.H, q->base.steps, q->base.scale,
            (unsigned long long)q->base.seed);
+    printf("memory          %.0f MB (estimate)\n", (double)estimate_guided(w->p, q) / 1e6);
     for (int k = 0; k < q->methods; k++) {
         printf("method          %s\n", q->method[k].info->name);
         for (int i = 0; i < q->method[k].info->options; i++) printf("  %-22s%g\n", q->method[k].info->option[i].name, q->method[k].number[i]);
@@ -142,7 +156,7 @@ static void one_picture(EditRun *w)
 static int edit(EditRun *w)
 {
     Status *s = &w->p->run.status;
-    if (edit_check(w->e, w->rows, w->verb, s) && edit_prepare(w)) {
+    if (edit_check(w->e, w->rows, w->verb, s) && edit_prepare(w) && (w->e->dry_run || memory_suffices(w))) {
         say_start(w);
         if (w->e->dry_run) {
             say_dry(w);
