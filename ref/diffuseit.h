@@ -43,6 +43,8 @@ typedef struct {
 int verb_diffuseit(int argc, char **argv);                /* `edit` where the method is this one */
 bool diffuseit_asked(int argc, char **argv);
 
+/* Numbers and respacing: as given, else of the preset file (NULL: none), else the example's, else the code's defaults.  q keeps them. */
+bool dit_numbers(DitRun *w, GuidedRequest *q, MethodRows *rows, const char *presets, Status *s);
 /* diffuseit_run.c: everything up to the picture.  w is zeroed but for s, number, console and what the command line says; a source
  * or target that is there already (rgb, W x H) is not read from its file. */
 bool dit_open (DitRun *w);                                /* model, towers, texts, pictures */

@@ -8,6 +8,26 @@
 
 static Status *status(DitRun *w) { return &w->r->status; }
 
+bool dit_numbers(DitRun *w, GuidedRequest *q, MethodRows *rows, const char *presets, Status *s)
+{
+    DitSettings *t = w->s;
+    Edit *e = &t->edit;
+    DiffuseitExample example = t->example ? (DiffuseitExample)(t->example - 1) : e->target ? DIT_EXAMPLE_TEXT : DIT_EXAMPLE_IMAGE;
+    if (!e->steps && !presets) e->steps = diffuseit_example_steps(example);
+    if (isnan(e->scale)) e->scale = 1;
+    if (!edit_numbers(e, q, rows, presets, &w->arena, s)) return false;
+    for (int i = 0; i < DIT_NUMBERS; i++) {
+        double v = diffuseit_example(example, i);
+        if (isnan(e->number[0][i]) && !isnan(v)) q->method[0].number[i] = v;
+    }
+    w->number = q->method[0].number;
+    w->scale = e->scale;
+    if (t->respacing && strlen(t->respacing) >= sizeof w->respacing) status_fail(s, E_OPTION, "--respacing: at most %zu characters", sizeof w->respacing - 1);
+    else if (t->respacing) snprintf(w->respacing, sizeof w->respacing, "%s", t->respacing);
+    else snprintf(w->respacing, sizeof w->respacing, "%d", e->steps);
+    return s->code == OK;
+}
+
 /* ---- the model ---- */
 
 static bool open_pixels(DitRun *w)

@@ -92,30 +92,16 @@ static bool check_options(const DitSettings *s, const MethodRows *rows, Status *
     return st->code == OK;
 }
 
-/* Given, else the bundled model's preset, else the example's, else the code's default. */
+/* The numbers, by the bundled model's presets where it is that. */
 static bool resolve_numbers(DitRun *w, GuidedRequest *q, MethodRows *rows, Status *s)
 {
-    DitSettings *t = w->s;
-    Edit *e = &t->edit;
+    const Edit *e = &w->s->edit;
     char presets[1200];
-    bool steps = e->steps, bundled = common_bundled(&e->common, w->folder) && !e->paper;
-    DiffuseitExample example = t->example ? (DiffuseitExample)(t->example - 1) : e->target ? DIT_EXAMPLE_TEXT : DIT_EXAMPLE_IMAGE;
+    bool bundled = common_bundled(&e->common, w->folder) && !e->paper;
     if (bundled && !common_data(presets, sizeof presets, "presets/tiny-model.txt", s)) return false;
-    if (!steps && !bundled) e->steps = diffuseit_example_steps(example);
-    if (isnan(e->scale)) e->scale = 1;
-    if (!edit_numbers(e, q, rows, bundled ? presets : NULL, &w->arena, s)) return false;
-    for (int i = 0; i < DIT_NUMBERS; i++) {
-        double v = diffuseit_example(example, i);
-        if (isnan(e->number[0][i]) && !isnan(v)) q->method[0].number[i] = v;
-    }
     if (bundled) console_note(&w->console, "presets: tiny-model (--paper-defaults leaves them out)");
-    w->number = q->method[0].number;
-    w->scale = e->scale;
-    if (t->respacing) snprintf(w->respacing, sizeof w->respacing, "%.39s", t->respacing);
-    else snprintf(w->respacing, sizeof w->respacing, "%d", e->steps);
-    if (t->respacing && strlen(t->respacing) > 39) status_fail(s, E_OPTION, "--respacing: at most 39 characters");
     w->seed = e->seed.given ? e->seed.value : system_random() & UINT32_MAX;
-    return s->code == OK;
+    return dit_numbers(w, q, rows, bundled ? presets : NULL, s);
 }
 
 /* ---- what is said and written ---- */

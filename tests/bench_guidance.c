@@ -14,7 +14,7 @@
 #include "tensor/file.h"
 #include "tests/bench_guidance.h"
 
-static const Section *const section[] = { &bench_single, &bench_restyle, &bench_swap, &bench_two, &bench_learned };
+static const Section *const section[] = { &bench_single, &bench_restyle, &bench_swap, &bench_two, &bench_learned, &bench_diffuseit };
 enum { SECTIONS = sizeof section / sizeof *section, ROWS_MOST = 40, CHUNK = 6, JOBS_MOST = 4096 };
 
 typedef struct { Picture source[PROMPTS_MOST]; Score score[ROWS_MOST][PROMPTS_MOST]; long peak[ROWS_MOST + 1]; } Results;        /* peak: kB; the last: of the sources */

@@ -55,7 +55,8 @@ struct Section {
     void (*print) (FILE *f, const Row *row, const Score *s, int n);       /* two cells: object and place | what stayed */
 };
 
-extern const Section bench_single, bench_restyle, bench_swap, bench_two, bench_learned;
+extern const Section bench_single, bench_restyle, bench_swap, bench_two, bench_learned, bench_diffuseit;
+extern const MethodInfo bench_interval, bench_composed;   /* variants of classifier-free guidance */
 
 /* ---- prompts ---- */
 const char *bench_noun(const Bench *b, int i);
