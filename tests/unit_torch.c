@@ -111,7 +111,7 @@ static void refused(void)
         { "c\n\n.", TORCH_GLOBAL_NOT_ALLOWED }, { "ctorch._utils\n_rebuild_tensor\n.", TORCH_GLOBAL_NOT_ALLOWED }, { "cargparse\nNamespace\n.", TORCH_GLOBAL_NOT_ALLOWED },
         { "$N R.", TORCH_BAD_REDUCE }, { "$]R.", TORCH_BAD_REDUCE }, { "$N#85R.", TORCH_BAD_REDUCE }, { "N)R.", TORCH_BAD_REDUCE },
         { "ctorch._utils\n_rebuild_parameter\n@#89#86R.", TORCH_BAD_REDUCE }, { "ctorch._utils\n_rebuild_parameter\nN#89}#87R.", TORCH_BAD_REDUCE },
-        { "ctorch._utils\n_rebuild_parameter\n@K#01}#87R.", TORCH_BAD_REDUCE }, { "ctorch._utils\n_rebuild_tensor_v2\n)R.", TORCH_BAD_REDUCE },
+        { "}(\"a\"u.", TORCH_STACK }, { "ctorch._utils\n_rebuild_parameter\n@K#01}#87R.", TORCH_BAD_REDUCE }, { "ctorch._utils\n_rebuild_tensor_v2\n)R.", TORCH_BAD_REDUCE },
         { "}Nb.", TORCH_BAD_BUILD }, { "]Nb.", TORCH_BAD_BUILD }, { "@Nb.", TORCH_BAD_BUILD } };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         TorchKind k = machine(bad[i].text);
@@ -160,6 +160,38 @@ static void nesting(void)
         TorchKind k = opens(&p);
         check_line("lists filled from outside", torch_kind_name(k), k == (lists <= 64 ? TORCH_FINE : TORCH_DEPTH));
     }
+    begin(&p);                                            /* a chain of 40, and another, filled from outside, that ends in it */
+    op(&p, "]q");
+    op_byte(&p, 99);
+    for (int chain = 0; chain < 2; chain++) {
+        op(&p, "]q");
+        op_byte(&p, 50 * chain);
+        op(&p, "a0h");
+        op_byte(&p, 50 * chain);
+        for (int i = 1; i < 40; i++) {
+            op(&p, "]q");
+            op_byte(&p, 50 * chain + i);
+            op(&p, "a0h");
+            op_byte(&p, 50 * chain + i);
+        }
+        if (chain) op(&p, "h"), op_byte(&p, 0), op(&p, "a");
+        op(&p, "0h");
+        op_byte(&p, 99);
+    }
+    op(&p, ".");
+    check_true("deep by a way that was short before", opens(&p) == TORCH_DEPTH);
+    begin(&p);                                            /* a long key, and a list that holds its dict a hundred times */
+    char key[1000];
+    memset(key, 'k', sizeof key);
+    key[sizeof key - 1] = 0;
+    op(&p, "]}");
+    op_text(&p, key);
+    op_view(&p, SIX);
+    op(&p, "sq");
+    op_byte(&p, 0);
+    for (int i = 0; i < 100; i++) op(&p, "ah"), op_byte(&p, 0);
+    op(&p, "a.");
+    check_true("names that take more than the file", opens(&p) == TORCH_STRUCTURE);
     begin(&p);                                            /* each list holds the one before twice: 2^40 ways to one tensor */
     op(&p, "]");
     op_view(&p, SIX);
@@ -241,9 +273,16 @@ static void views(void)
         V(.rank = 1, .size = { 1 }, .stride = { -1 }), V(.rank = 9, .size = { 1, 1, 1, 1, 1, 1, 1, 1, 1 }, .stride = { 1, 1, 1, 1, 1, 1, 1, 1, 1 }),
         V(.rank = 1, .size = { 24 * 4096 + 1 }, .stride = { 0 }), V(.rank = 2, .size = { INT64_MAX, 3 }, .stride = { 0, 0 }), V(.rank = 2, .size = { 2, 2 }, .stride = { INT64_MAX, INT64_MAX }),
         V(.rank = 3, .size = { 0, INT64_MAX, 4 }, .stride = { 0, 0, 0 }), V(.offset = INT64_MAX, .rank = 1, .size = { 3 }, .stride = { INT64_MAX }),
+        V(.rank = 1, .size = { 5 }, .stride = { (int64_t)1 << 62 }),          /* 4 x 2^62 wraps to 0 */
         { .key = "2", .rank = 0 }, { .key = "2", .rank = 1, .size = { 1 }, .stride = { 0 } } };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) check_true("a view that leaves its storage", view(bad[i]) == TORCH_TENSOR_BOUNDS);
     check_true("repeated 4096 times, no more", view((View)V(.rank = 1, .size = { 24 * 4096 }, .stride = { 0 })) == TORCH_FINE);
+    static const char *const part[] = { "K#00K#02#85K#01#85#89N", "K#00K#02#85K#01#85N}", "N K#02#85K#01#85#89}", "K#00]K#01#85#89}", "K#00K#02#85N#85#89}" };
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "}\"w\"ctorch._utils\n_rebuild_tensor_v2\n((\"storage\"ctorch\nFloatStorage\n\"0\"\"cpu\"K#18tQ%stRs.", part[i]);
+        check_line("arguments of another kind", part[i], machine(text) == TORCH_BAD_REDUCE);
+    }
     /* metadata: nothing, or an empty dict; "neg" would change the sign of what is stored */
     static const struct { const char *meta; TorchKind kind; } more[] = { { "N", TORCH_FINE }, { "}", TORCH_FINE }, { "$)R", TORCH_FINE }, { "}\"neg\"#88s", TORCH_BAD_REDUCE },
                                                                         { "K#01", TORCH_BAD_REDUCE }, { "NN", TORCH_BAD_REDUCE } };
@@ -309,6 +348,85 @@ static void wide(void)
         check_true("a zip64 field that is not in order", !torchfile_open(&file, &arena, at("wide.pt"), &s) && file.refused == TORCH_ZIP_BOUNDS);
         bytes_free(&y);
     }
+    bytes_free(&p);
+    bytes_free(&z);
+}
+
+/* Fields of the archive, one wrong at a time.  In entry k of the directory (data.pkl, byteorder, data/0, data/1, data/2, version), in the
+ * local header of that entry, in the zip64 end record, in its locator, in the end record. */
+typedef enum { CENTRAL, LOCAL, END64, LOCATOR, END } Where;
+static unsigned char *place_of(Bytes *z, Where where, int k)
+{
+    unsigned char *end = z->b + z->n - 22, *p = z->b + archive_number(end + 16, 4);
+    if (where == END) return end;
+    if (where == LOCATOR) return end - 20;
+    if (where == END64) return end - 76;
+    while (k-- > 0) p += 46 + archive_number(p + 28, 2) + archive_number(p + 30, 2) + archive_number(p + 32, 2);
+    return where == CENTRAL ? p : z->b + archive_number(p + 42, 4);
+}
+
+static void fields(void)
+{
+    static const struct { const char *what; Where where; int entry, at, bytes; int64_t value; bool add; TorchKind kind; } row[] = {
+        { "as it is", CENTRAL, 0, 4, 2, 45, false, TORCH_FINE },                                  { "a date", CENTRAL, 0, 12, 4, 77, false, TORCH_FINE },
+        { "signature of an entry", CENTRAL, 2, 0, 1, 'Q', false, TORCH_ZIP_BOUNDS },              { "another method", CENTRAL, 2, 10, 2, 8, false, TORCH_ZIP_COMPRESSED },
+        { "stored size", CENTRAL, 2, 20, 4, 1, true, TORCH_ZIP_COMPRESSED },                      { "a disk", CENTRAL, 2, 34, 2, 1, false, TORCH_ZIP_BOUNDS },
+        { "CRC-32", CENTRAL, 0, 16, 4, 1, true, TORCH_ZIP_CRC },                                  { "a name that is longer", CENTRAL, 5, 28, 2, 1, true, TORCH_ZIP_BOUNDS },
+        { "a longer extra field", CENTRAL, 5, 30, 2, 1, true, TORCH_ZIP_BOUNDS },                 { "a longer comment", CENTRAL, 5, 32, 2, 1, true, TORCH_ZIP_BOUNDS },
+        { "encrypted", CENTRAL, 5, 8, 2, 1, true, TORCH_ZIP_FLAGS },                              { "strong encryption", CENTRAL, 3, 8, 2, 0x40, true, TORCH_ZIP_FLAGS },
+        { "place in another entry", CENTRAL, 5, 42, 4, 0, false, TORCH_ZIP_HEADER_MISMATCH },    { "place past the end", CENTRAL, 5, 42, 4, 0x7FFFFFFF, false, TORCH_ZIP_BOUNDS },
+        { "place in the directory", CENTRAL, 5, 42, 4, 60, true, TORCH_ZIP_BOUNDS },              { "a name with a control character", CENTRAL, 5, 48, 1, 7, false, TORCH_BAD_NAME },
+        { "a name with a backslash", CENTRAL, 5, 48, 1, '\\', false, TORCH_BAD_NAME },            { "a name beyond ASCII", CENTRAL, 5, 48, 1, 0xE9, false, TORCH_BAD_NAME },
+        { "an absolute name", CENTRAL, 5, 46, 1, '/', false, TORCH_BAD_NAME },                    { "another name there", LOCAL, 5, 33, 1, 'V', false, TORCH_ZIP_HEADER_MISMATCH },
+        { "signature there", LOCAL, 5, 3, 1, 5, false, TORCH_ZIP_HEADER_MISMATCH },               { "method there", LOCAL, 2, 8, 2, 8, false, TORCH_ZIP_HEADER_MISMATCH },
+        { "flags there", LOCAL, 2, 6, 2, 0x800, false, TORCH_ZIP_FLAGS },                         { "CRC-32 there", LOCAL, 2, 14, 4, 7, false, TORCH_ZIP_HEADER_MISMATCH },
+        { "stored size there", LOCAL, 2, 18, 4, 7, false, TORCH_ZIP_HEADER_MISMATCH },            { "size there", LOCAL, 2, 22, 4, 7, false, TORCH_ZIP_HEADER_MISMATCH },
+        { "size there, right", LOCAL, 2, 22, 4, 96, false, TORCH_FINE },                          { "size there, in a zip64 field", LOCAL, 2, 22, 4, 0xFFFFFFFF, false, TORCH_FINE },
+        { "length of the name there", LOCAL, 2, 26, 2, 1, true, TORCH_ZIP_HEADER_MISMATCH },      { "an extra field beyond the end", LOCAL, 5, 28, 2, 600, true, TORCH_ZIP_BOUNDS },
+        { "an extra field over the next entry", LOCAL, 1, 28, 2, 60, true, TORCH_ZIP_BOUNDS },    { "zip64: signature", END64, 0, 3, 1, 7, false, TORCH_ZIP_BOUNDS },
+        { "zip64: its size", END64, 0, 4, 8, 1, true, TORCH_ZIP_BOUNDS },                         { "zip64: a disk", END64, 0, 16, 4, 1, false, TORCH_ZIP_BOUNDS },
+        { "zip64: the directory's disk", END64, 0, 20, 4, 1, false, TORCH_ZIP_BOUNDS },           { "zip64: entries on this disk", END64, 0, 24, 8, -1, true, TORCH_ZIP_BOUNDS },
+        { "zip64: entries, not as at the end", END64, 0, 32, 8, -1, true, TORCH_ZIP_BOUNDS },     { "zip64: size of the directory", END64, 0, 40, 8, -1, true, TORCH_ZIP_BOUNDS },
+        { "zip64: place of the directory", END64, 0, 48, 8, 1, true, TORCH_ZIP_BOUNDS },          { "locator: a disk", LOCATOR, 0, 4, 4, 1, false, TORCH_ZIP_BOUNDS },
+        { "locator: the place", LOCATOR, 0, 8, 8, 1, true, TORCH_ZIP_BOUNDS },                    { "locator: before", LOCATOR, 0, 8, 8, -1, true, TORCH_ZIP_BOUNDS },
+        { "locator: past the end", LOCATOR, 0, 8, 8, INT64_MAX, false, TORCH_ZIP_BOUNDS },        { "locator: disks", LOCATOR, 0, 16, 4, 2, false, TORCH_ZIP_BOUNDS },
+        { "no locator", LOCATOR, 0, 3, 1, 8, false, TORCH_ZIP_BOUNDS },                           { "end: a disk", END, 0, 4, 2, 1, false, TORCH_ZIP_BOUNDS },
+        { "end: the directory's disk", END, 0, 6, 2, 1, false, TORCH_ZIP_BOUNDS },                { "end: entries on this disk", END, 0, 8, 2, -1, true, TORCH_ZIP_BOUNDS },
+        { "end: entries saturated on one side", END, 0, 10, 2, 0xFFFF, false, TORCH_ZIP_BOUNDS }, { "end: size of the directory", END, 0, 12, 4, -1, true, TORCH_ZIP_BOUNDS },
+        { "end: a comment that is not there", END, 0, 20, 2, 1, false, TORCH_NOT_ZIP },           { "end: signature", END, 0, 3, 1, 7, false, TORCH_NOT_ZIP },
+        { "the first bytes", LOCAL, 0, 3, 1, 5, false, TORCH_NOT_ZIP },                           { "byteorder", LOCAL, 1, 46, 1, 'L', false, TORCH_BYTEORDER } };
+    Bytes p = {0}, z = {0};
+    begin(&p);
+    op_view(&p, SIX);
+    op(&p, ".");
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        Status s = {0};
+        checkpoint(&z, &p, false);
+        unsigned char *to = place_of(&z, row[i].where, row[i].entry) + row[i].at;
+        archive_store(to, (uint64_t)row[i].value + (row[i].add ? archive_number(to, row[i].bytes) : 0), row[i].bytes);
+        put_bytes(at("x.pt"), z.b, z.n);
+        bool ok = torchfile_open(&file, &arena, at("x.pt"), &s) && torchfile_verify(&file, &s);
+        check_line(row[i].what, s.text, file.refused == row[i].kind && ok == (row[i].kind == TORCH_FINE));
+        torchfile_close(&file);
+    }
+    /* An entry that is one byte longer than there is room, one that reaches into the next, an entry fewer in all the places that count. */
+    for (int k = 0; k < 4; k++) {
+        Status s = {0};
+        checkpoint(&z, &p, false);
+        unsigned char *e = place_of(&z, CENTRAL, k == 0 ? 5 : 1), *end64 = place_of(&z, END64, 0), *end = place_of(&z, END, 0);
+        for (int i = 20; i <= 24 && k < 2; i += 4) archive_store(e + i, archive_number(e + i, 4) + (k ? 60 : 1), 4);
+        for (int i = 0; i < 2 && k >= 2; i++) archive_store(end64 + 24 + 8 * i, 5, 8), archive_store(end + 8 + 2 * i, 5, 2);
+        if (k == 3) archive_store(end64 + 40, archive_number(end64 + 40, 8) - 55, 8), archive_store(end + 12, archive_number(end + 12, 4) - 55, 4);
+        put_bytes(at("x.pt"), z.b, z.n);
+        check_line("entries that do not fill the archive", s.text, !torchfile_open(&file, &arena, at("x.pt"), &s) && file.refused == TORCH_ZIP_BOUNDS);
+    }
+    Status s = {0};
+    checkpoint(&z, &p, false);
+    archive_store(z.b + z.n - 2, 5, 2);
+    bytes_put(&z, "PK\5\6!", 5);
+    put_bytes(at("x.pt"), z.b, z.n);
+    check_line("a comment", s.text, torchfile_open(&file, &arena, at("x.pt"), &s));
+    torchfile_close(&file);
     bytes_free(&p);
     bytes_free(&z);
 }
@@ -502,6 +620,7 @@ int main(int argc, char **argv)
     views();
     types();
     wide();
+    fields();
     beyond_32_bits();
     branches();
     loading();
