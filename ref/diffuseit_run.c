@@ -248,22 +248,27 @@ static void draw_class(void *user, Tensor context)
     context.x[0] = (real)random_below(&w->random, (uint64_t)w->m.unet.classes);
 }
 
+static void call_members(JsonOut *o, const DitRun *w, const DiffuseitReport *p)
+{
+    json_integer(o, "call", p->call);
+    json_integer(o, "index", p->index);
+    json_integer(o, "t", w->process.t[p->index]);
+    json_integer(o, "round", p->round);
+    json_integer(o, "restarts", p->restarts);
+    for (int k = 0; k < DIT_TERMS; k++)
+        if (!isnan(p->term[k])) json_real(o, diffuseit_term_name[k], p->term[k], 9);
+    json_real(o, "frac", p->frac, 9);
+    json_truth(o, "restart", p->restart);
+    json_real(o, "grad_norm", p->grad_norm, 9);
+    json_real(o, "variance_low", p->variance_low, 9);
+    json_real(o, "variance_high", p->variance_high, 9);
+}
+
 static void write_log(DitRun *w, const DiffuseitReport *p)
 {
     JsonOut o = {0};
     json_open(&o, NULL, '{');
-    json_integer(&o, "call", p->call);
-    json_integer(&o, "index", p->index);
-    json_integer(&o, "t", w->process.t[p->index]);
-    json_integer(&o, "round", p->round);
-    json_integer(&o, "restarts", p->restarts);
-    for (int k = 0; k < DIT_TERMS; k++)
-        if (!isnan(p->term[k])) json_real(&o, diffuseit_term_name[k], p->term[k], 9);
-    json_real(&o, "frac", p->frac, 9);
-    json_truth(&o, "restart", p->restart);
-    json_real(&o, "grad_norm", p->grad_norm, 9);
-    json_real(&o, "variance_low", p->variance_low, 9);
-    json_real(&o, "variance_high", p->variance_high, 9);
+    call_members(&o, w, p);
     json_close(&o, '}');
     size_t n = w->log.size + o.size + 1;
     if (o.failed) w->log.failed = true;
@@ -306,6 +311,11 @@ static bool watch(void *user, const DiffuseitReport *p, Tensor x, Tensor x0)
     console_detail(&w->console, "index %3d round %d  t %3d%s  frac %g  |g| %.4g  variance %.3g .. %.3g  %.3f s", p->index, p->round, w->process.t[p->index], terms, p->frac, p->grad_norm,
                    p->variance_low, p->variance_high, seconds);
     if (w->s->log) write_log(w, p);
+    JsonOut o = {0};
+    console_event(&o, "step");
+    call_members(&o, w, p);
+    json_real(&o, "seconds", seconds, 9);
+    console_send(&w->console, &o);
     return true;
 }
 

@@ -43,6 +43,7 @@ check 'DDIM: one round' sh -c '[ "$(wc -l <y.jsonl)" = 4 ]'
 code 'restarts' 0 $pixels $tame --target-image b.png -o y.png --range-restart --restart-above 0 --max-restarts 2 --log y.jsonl
 said 'restarts' 'restart 2 of at most 2';                                                    check 'restarts: calls' sh -c '[ "$(wc -l <y.jsonl)" = 14 ]'
 code 'colours of the target' 0 $pixels $tame --target-image b.png -o y.png -q --colormatch mkl-stretch;  check 'other colours' sh -c '! cmp -s x.png y.png'
+code 'events' 0 $pixels $tame --target-image b.png -o y.png --json;                           check 'an event a call' sh -c '[ "$(grep -c "\"event\":\"step\".*\"ssim\":" out)" = 6 ]'
 code 'dry run' 0 $pixels --target-image b.png --dry-run;                                     check 'dry run: numbers' grep -q '^  lambda-ssim  *1000' out
 
 # what goes wrong
