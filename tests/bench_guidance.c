@@ -100,6 +100,8 @@ static void print_row(int k, int row, int n)
     printf(" | %.1f | %.0f |\n", taken ? seconds / taken : (double)NAN, (double)from->peak[r->cost ? row : ROWS_MOST] / 1000);
 }
 
+static int pictures(int k, int n) { return n < section[k]->most ? n : section[k]->most; }
+
 /* "all", a section's name, or that and a part of the row's: two:multi. */
 static bool chosen(const char *asked, int k, int row)
 {
@@ -114,15 +116,15 @@ static bool run_all(const char *asked, int n, int processes)
     static Job job[JOBS_MOST];
     int jobs = 0;
     for (int k = 0; k < SECTIONS; k++)
-        if (chosen(asked, k, -1) && section[k]->source) jobs = chunks(job, jobs, k, -1, n, 0);
+        if (chosen(asked, k, -1) && section[k]->source) jobs = chunks(job, jobs, k, -1, pictures(k, n), 0);
     if (!run_jobs(job, jobs, processes)) return false;
     jobs = 0;
     for (int k = 0; k < SECTIONS; k++)
         for (int row = 0; row < section[k]->rows; row++) {
             const Row *r = &section[k]->row[row];
             if (!chosen(asked, k, row)) continue;
-            if (r->cost) jobs = chunks(job, jobs, k, row, n, r->cost);
-            for (int i = 0; i < n && !r->cost; i++) section[k]->score(&bench, r, &results[k].source[i], &results[k].score[row][i], i);
+            if (r->cost) jobs = chunks(job, jobs, k, row, pictures(k, n), r->cost);
+            for (int i = 0; i < pictures(k, n) && !r->cost; i++) section[k]->score(&bench, r, &results[k].source[i], &results[k].score[row][i], i);
         }
     qsort(job, (size_t)jobs, sizeof *job, costliest);
     return run_jobs(job, jobs, processes);
@@ -173,8 +175,8 @@ int main(int argc, char **argv)
     printf("| method | pictures | object and place | what stayed | s a picture | peak MB |\n|---|---|---|---|---|---|\n");
     for (int k = 0; k < SECTIONS; k++)
         for (int row = 0; row < section[k]->rows; row++)
-            if (chosen(asked, k, row)) print_row(k, row, n);
-    printf("\n%d prompts a row of the %s list; %.0f s of processor time, %.0f s by the clock with %d process%s.\n", n, list, processor_seconds(),
+            if (chosen(asked, k, row)) print_row(k, row, pictures(k, n));
+    printf("\nAt most %d prompts a row, of the %s list; %.0f s of processor time, %.0f s by the clock with %d process%s.\n", n, list, processor_seconds(),
            clock_seconds() - began, processes, processes > 1 ? "es" : "");
     return 0;
 }

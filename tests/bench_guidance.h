@@ -53,6 +53,7 @@ struct Section {
     void (*source)(Bench *b, Picture *to, int i);         /* the unguided picture */
     void (*score) (Bench *b, const Row *row, const Picture *source, Score *s, int i);
     void (*print) (FILE *f, const Row *row, const Score *s, int n);       /* two cells: object and place | what stayed */
+    int most;                                             /* pictures a row */
 };
 
 extern const Section bench_single, bench_restyle, bench_swap, bench_two, bench_learned, bench_diffuseit;

@@ -172,4 +172,4 @@ static void print(FILE *f, const Row *r, const Score *s, int n)
     if (picture) fprintf(f, ", of the target itself %.3f", score_mean(s, n, OTHER));
 }
 
-const Section bench_diffuseit = { "diffuseit", row, sizeof row / sizeof *row, source, score, print };
+const Section bench_diffuseit = { "diffuseit", row, sizeof row / sizeof *row, source, score, print, 12 };

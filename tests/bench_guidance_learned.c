@@ -134,4 +134,4 @@ static void print(FILE *f, const Row *r, const Score *s, int n)
             score_mean(s, n, THERE), score_median(s, n, SHIFT), score_mean(s, n, LOOK));
 }
 
-const Section bench_learned = { "learned", row, sizeof row / sizeof *row, source, score, print };
+const Section bench_learned = { "learned", row, sizeof row / sizeof *row, source, score, print, 24 };

@@ -58,4 +58,4 @@ static void print(FILE *f, const Row *r, const Score *s, int n)
             score_mean(s, n, SHIFT), score_median(s, n, SHIFT), score_median(s, n, RATIO));
 }
 
-const Section bench_restyle = { "restyle", row, sizeof row / sizeof *row, source, score, print };
+const Section bench_restyle = { "restyle", row, sizeof row / sizeof *row, source, score, print, 24 };

@@ -59,4 +59,4 @@ static void print(FILE *f, const Row *r, const Score *s, int n)
     fprintf(f, " | %.1f dB, changed by %.3f", score_median(s, n, PSNR), score_median(s, n, CHANGE));
 }
 
-const Section bench_single = { "single", row, sizeof row / sizeof *row, source, score, print };
+const Section bench_single = { "single", row, sizeof row / sizeof *row, source, score, print, PROMPTS_MOST };

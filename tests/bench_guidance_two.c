@@ -79,4 +79,4 @@ static void print(FILE *f, const Row *r, const Score *s, int n)
     fprintf(f, " | -");
 }
 
-const Section bench_two = { "two", row, sizeof row / sizeof *row, source, score, print };
+const Section bench_two = { "two", row, sizeof row / sizeof *row, source, score, print, PROMPTS_MOST };
