@@ -163,8 +163,19 @@ void common_surplus(const Console *c, const Model *m)
     char first[200], shown[200];
     int n = model_surplus(m, first, sizeof first);
     if (n) console_warning(c, "%d tensor%s in the model's files not used, the first is %s", n, n == 1 ? " is" : "s are", oneline(shown, sizeof shown, first));
-    n = model_nonfinite(m, first, sizeof first);
-    if (n) console_warning(c, "%d parameter%s NaN or infinity, the first is %s", n, n == 1 ? " holds" : "s hold", oneline(shown, sizeof shown, first));
+}
+
+void common_nonfinite(const Console *c, const char *what, int n, const char *first)
+{
+    char shown[200];
+    if (n) console_warning(c, "%d parameter%s of the %s hold%s NaN or infinity, the first is %s", n, n == 1 ? "" : "s", what, n == 1 ? "s" : "", oneline(shown, sizeof shown, first));
+}
+
+void common_sound(const Console *c, const Model *m)
+{
+    char first[200];
+    int n = model_nonfinite(m, first, sizeof first);
+    common_nonfinite(c, "model", n, first);
 }
 
 const char *common_hint(const Status *s)

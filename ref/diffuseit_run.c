@@ -2,6 +2,7 @@
 #include <string.h>
 #include "ref/diffuseit.h"
 #include "ref/diffuseit_text.h"
+#include "ref/pixel_verbs.h"
 #include "ref/words.h"
 #include "tensor/file.h"
 #include "tensor/point.h"
@@ -44,6 +45,7 @@ static bool read_pixels(DitRun *w)
 {
     PixelModel *m = &w->m;
     if (!pixel_process(m, &w->process, w->respacing) || !pixel_model_read(m, w->W, w->H)) return false;
+    pixel_sound(&w->console, m);
     w->r->temp->limit /= 2;
     w->keep.limit = w->r->temp->limit;
     w->d.unet = &m->unet;
@@ -117,6 +119,7 @@ static bool open_dino(DitRun *w)
     char folder[1024];
     LoadReport report = {0};
     if (!tower_place(w, folder, sizeof folder, w->s->dino, "dino", "dino") || !dino_load(&w->dino, folder, &w->weights, &report, status(w))) return false;
+    common_nonfinite(&w->console, "DINO", report.nonfinite, report.first_nonfinite);
     int size = (int)w->number[DIT_DINO_SIZE], patch = w->dino.config.patch;
     if (!size) size = w->dino.config.image;
     if (size < patch || size % patch) status_fail(status(w), E_OPTION, "--dino-size: %d is not a multiple of this DINO's patches of %d", size, patch);
@@ -134,6 +137,7 @@ static bool open_towers(DitRun *w)
         LoadReport report = {0};
         if (!tower_place(w, w->tower_folder[k], sizeof w->tower_folder[k], folder[k], "clip", "clip")) return false;
         if (!clip_tower_load(&w->tower[k], w->tower_folder[k], &w->weights, &report, status(w))) return false;
+        common_nonfinite(&w->console, "CLIP", report.nonfinite, report.first_nonfinite);
         w->d.tower[w->d.towers++] = &w->tower[k];
     }
     return run_ok(w->r);

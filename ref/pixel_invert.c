@@ -173,6 +173,7 @@ int verb_pixel_invert(int argc, char **argv)
         w.console.computing = prepare(&w, rest[0]);
         if (w.console.computing && invert(&w)) save(&w);
         progress_clear(&w.progress);
+        pixel_sound(&w.console, p);
         code = verb_end(&w.console, &p->run.status);
     }
     arena_free(&w.arena);

@@ -127,6 +127,12 @@ void pixel_step_event(JsonOut *o, int image, const GuideReport *report, double s
     json_integer(o, "backwards", report->backwards);
 }
 
+void pixel_sound(const Console *c, const PixelModel *p)
+{
+    common_nonfinite(c, "model", p->report[0].nonfinite, p->report[0].first_nonfinite);
+    common_nonfinite(c, "classifier", p->report[1].nonfinite, p->report[1].first_nonfinite);
+}
+
 void pixel_surplus(const Console *c, const PixelModel *p)
 {
     static const char *const what[] = { "model", "classifier" };

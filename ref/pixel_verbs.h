@@ -26,6 +26,7 @@ bool pixel_texts(PngText texts[METADATA_TEXTS], Arena *a, const PixelText *t, St
 
 void pixel_step_event(JsonOut *o, int image, const GuideReport *report, double seconds);
 void pixel_surplus(const Console *c, const PixelModel *p);           /* one warning for tensors that nothing asked for */
+void pixel_sound(const Console *c, const PixelModel *p);             /* one for parameters that are NaN or infinite, once they were read */
 /* One picture's numbers [3,H,W] of a file, key `latents`, in the run arena. */
 Tensor pixel_latents(PixelModel *p, const char *file);
 #endif

@@ -137,6 +137,7 @@ static bool prepare(Work *w)
     pixel_surplus(&w->console, p);
     if (p->unet.classes) status_fail(s, E_OPTION, "asyrp: %s draws classes; an unconditional model is wanted", w->folder);
     if (!load_photo(w) || !make_schedule(w) || !deltas_load(&w->deltas, &p->unet, w->H, w->W, &w->arena, s) || !pixel_model_read(p, w->W, w->H)) return false;
+    pixel_sound(&w->console, p);
     w->seed = e->seed.given ? e->seed.value : system_random() & UINT32_MAX;
     console_note(&w->console, "seed: %llu", (unsigned long long)w->seed);
     return s->code == OK;

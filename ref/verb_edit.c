@@ -173,6 +173,7 @@ static int edit(EditRun *w)
         console_detail(&w->console, "%d pictures in %.2f s, at most %.0f MB", w->done, clock_seconds() - w->begun, (double)process_peak_memory() / 1e6);
     }
     progress_clear(&w->progress);
+    common_sound(&w->console, &w->p->model);
     if (w->status.code != OK && s->code == OK) s = &w->status;
     return console_end(&w->console, s->code == OK ? EXIT_DONE : console_error(&w->console, s, hint_of(s)));
 }

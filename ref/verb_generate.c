@@ -322,6 +322,7 @@ static int generate(Work *w)
         if (pipeline_generate(w->p, &w->request, &hooks) && save_latents(w)) say_done(w);
     }
     progress_clear(&w->progress);
+    common_sound(&w->console, &w->p->model);
     if (w->status.code != OK) s = &w->status;             /* the hook stopped the run: its reason is the true one */
     return verb_end(&w->console, s);
 }

@@ -354,6 +354,7 @@ static int generate(Work *w)
         if (w->done == w->d->count && save_latents(w)) say_done(w);
     }
     progress_clear(&w->progress);
+    pixel_sound(&w->console, w->p);
     if (w->status.code != OK) s = &w->status;             /* writing stopped the run: its reason is the true one */
     return verb_end(&w->console, s);
 }

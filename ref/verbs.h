@@ -61,6 +61,9 @@ Run common_run(const Common *m);
 bool common_pipeline(Pipeline *p, const Common *m, const char *folder);
 /* One warning for the tensors of the model's files that nothing asked for. */
 void common_surplus(const Console *c, const Model *m);
+/* One for n parameters of `what` that came from a checkpoint and are NaN or infinite; known once numbers were read. */
+void common_nonfinite(const Console *c, const char *what, int n, const char *first);
+void common_sound(const Console *c, const Model *m);      /* the same for the networks of a model that have been read so far */
 const char *common_math(const Common *m);                 /* "fast" or "reference" */
 /* A hint for an error of this code, or NULL. */
 const char *common_hint(const Status *s);
