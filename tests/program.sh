@@ -1,25 +1,6 @@
 #!/bin/sh
 # program.sh -- the program from outside: verbs, streams, exit codes, the same bytes again, nothing left behind.
-# TILLER names the program (build/tiller).  Ends with "passed P failed F".
-tiller=$(readlink -f "${TILLER:-build/tiller}")
-work=$(mktemp -d) || exit 1
-trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
-cd "$work" || exit 1
-good=0 bad=0
-
-check() { # NAME COMMAND...: the command succeeds
-    name=$1; shift
-    if "$@" >/dev/null 2>&1; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: FAILED ($*)"; fi
-}
-code() { # NAME WANTED ARGUMENTS...: exit code; the output is left in out and err
-    name=$1 wanted=$2; shift 2
-    "$tiller" "$@" >out 2>err; got=$?
-    if [ $got -eq "$wanted" ]; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: exit code $got, not $wanted: $(cat err)"; fi
-}
-said() { # NAME TEXT: the last command's standard error has it
-    if grep -q -- "$2" err; then good=$((good + 1)); else bad=$((bad + 1)); echo "$1: not said: \"$2\" in: $(cat err)"; fi
-}
-lines() { [ "$(wc -l <"$1")" -eq "$2" ]; }
+. "$(dirname "$0")/outside.sh"
 small() { "$tiller" generate -q -p "a red car on grass" -s 7 --steps 4 "$@"; }
 
 # help and wrong usage
@@ -172,5 +153,4 @@ timeout --preserve-status -s INT 2 "$tiller" generate -q -p x -s 1 --steps 1 -W 
 check 'inside a long step: code' test $got -eq 130; said 'inside a long step' 'stopped'
 check 'inside a long step: the end comes soon' test $(($(date +%s) - began)) -le 5
 
-echo "passed $good failed $bad"
-[ $bad -eq 0 ]
+tally

@@ -1,25 +1,7 @@
 #!/bin/sh
 # program_asyrp.sh -- Asyrp from outside: a block learns, is interrupted and goes on to the same bytes, is used; wrong usage.
-# TILLER names the program (build/tiller).  Ends with "passed P failed F".
-tiller=$(readlink -f "${TILLER:-build/tiller}")
-golden=$(readlink -f "$(dirname "$0")/golden")
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-good=0 bad=0
-
-check() { # NAME COMMAND...: the command succeeds
-    name=$1; shift
-    if "$@" >/dev/null 2>&1; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: FAILED ($*)"; fi
-}
-code() { # NAME WANTED ARGUMENTS...: exit code; the output is left in out and err
-    name=$1 wanted=$2; shift 2
-    "$tiller" "$@" >out 2>err; got=$?
-    if [ $got -eq "$wanted" ]; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: exit code $got, not $wanted: $(cat err)"; fi
-}
-said() { # NAME TEXT: the last command's standard error has it
-    if grep -q -- "$2" err; then good=$((good + 1)); else bad=$((bad + 1)); echo "$1: not said: \"$2\" in: $(cat err)"; fi
-}
+. "$(dirname "$0")/outside.sh"
+golden=$here/golden
 number() { sed -n "s/.*\"$1\":\([-0-9.e+]*\).*/\1/p" "$2" | tail -n 1; }
 set_up='--source grass --target snow --steps 4 --width 64 --height 64 --rate 0.2 --prompts prompts.txt'
 printf 'a photo of a cat on grass\na photo of a car on grass\n' >prompts.txt
@@ -99,5 +81,4 @@ said 'a block of another width' '\[32,32\]'; said 'a block of another width' '\[
 head -c 3000 whole.safetensors >cut.safetensors
 code 'a block cut short' 3 $use -p "$scene" --delta cut.safetensors
 
-echo "passed $good failed $bad"
-[ $bad -eq 0 ]
+tally

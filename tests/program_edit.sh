@@ -1,25 +1,6 @@
 #!/bin/sh
 # program_edit.sh -- guided runs from outside: words and edits, zero weight, inversions, outputs, wrong usage, what is left behind.
-# TILLER names the program (build/tiller).  Ends with "passed P failed F".
-tiller=$(readlink -f "${TILLER:-build/tiller}")
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-good=0 bad=0
-
-check() { # NAME COMMAND...: the command succeeds
-    name=$1; shift
-    if "$@" >/dev/null 2>&1; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: FAILED ($*)"; fi
-}
-code() { # NAME WANTED ARGUMENTS...: exit code; the output is left in out and err
-    name=$1 wanted=$2; shift 2
-    "$tiller" "$@" >out 2>err; got=$?
-    if [ $got -eq "$wanted" ]; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: exit code $got, not $wanted: $(cat err)"; fi
-}
-said() { # NAME TEXT: the last command's standard error has it
-    if grep -q -- "$2" err; then good=$((good + 1)); else bad=$((bad + 1)); echo "$1: not said: \"$2\" in: $(cat err)"; fi
-}
-png() { head -c 4 "$1" | grep -aq PNG; }
+. "$(dirname "$0")/outside.sh"
 scene='a photo of a cat and an apple on grass'
 quick() { "$tiller" edit -q --no-metadata --steps 4 --guidance-scale 5 -s 3 -p "$scene" "$@"; }
 
@@ -172,5 +153,4 @@ code 'not finite' 6 edit --method self-guidance -p "$scene" --move cat=0.2,0 --l
 said 'not finite: where' 'step 1 of 3';         said 'not finite: the last good one' 'nan-last-good.safetensors'
 check 'not finite: it is kept' test -s nan-last-good.safetensors -a ! -e nan.png
 
-echo "passed $good failed $bad"
-[ $bad -eq 0 ]
+tally

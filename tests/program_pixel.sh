@@ -1,25 +1,7 @@
 #!/bin/sh
 # program_pixel.sh -- the program with pixel-space models from outside: generate, invert, what is refused, the same bytes again.
-# TILLER names the program (build/tiller).  Ends with "passed P failed F".
-tiller=$(readlink -f "${TILLER:-build/tiller}")
-models=$(cd "$(dirname "$0")/golden/models" && pwd)
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-good=0 bad=0
-
-check() { # NAME COMMAND...: the command succeeds
-    name=$1; shift
-    if "$@" >/dev/null 2>&1; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: FAILED ($*)"; fi
-}
-code() { # NAME WANTED ARGUMENTS...: exit code; the output is left in out and err
-    name=$1 wanted=$2; shift 2
-    "$tiller" "$@" >out 2>err; got=$?
-    if [ $got -eq "$wanted" ]; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: exit code $got, not $wanted: $(cat err)"; fi
-}
-said() { # NAME TEXT: the last command's standard error has it
-    if grep -q -- "$2" err; then good=$((good + 1)); else bad=$((bad + 1)); echo "$1: not said: \"$2\" in: $(cat err)"; fi
-}
+. "$(dirname "$0")/outside.sh"
+models=$here/golden/models
 free=$models/pix-adm-updown classes=$models/pix-adm-conv ddpm=$models/pix-ddim-unet judge=$models/pix-adm-classifier
 draw() { "$tiller" generate -q -m "$free" -s 3 --steps 5 "$@"; }
 
@@ -132,5 +114,4 @@ code 'tensors that nothing asks for, JSON' 0 info -m more --json; check 'they ar
 mkdir other; cp "$ddpm/config.json" other/; ln -s "$free/model.safetensors" other/
 code 'weights of another network' 3 info -m other;               said 'weights of another network' 'missing: temb.dense.0.weight'
 
-echo "passed $good failed $bad"
-[ $bad -eq 0 ]
+tally
