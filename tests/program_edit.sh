@@ -98,7 +98,7 @@ check 'an edit: metadata has the edits' grep -aq '"kind":"move","word":"cat","x"
 code 'json' 0 edit --json --method self-guidance -p "$scene" --move cat=0.2,0 -s 3 --steps 3 -o j.png
 check 'json: one object a line' awk '!/^\{"event":"[a-z]+",.*\}$/ { bad = 1 } END { exit bad || NR != 6 }' out
 check 'json: energy, gradient, push' grep -q '"event":"step".*"loss":[0-9.e-]*,"grad_norm":[0-9.e-]*,"push":' out
-code 'dry run' 0 edit --dry-run --method self-guidance -p "$scene" -o dry.png; check 'dry run: presets' grep -q 'strength *500' out
+code 'dry run' 0 edit --dry-run --method self-guidance -p "$scene" -o dry.png; check 'dry run: presets' grep -q 'strength *300' out
 check 'dry run writes nothing' test ! -e dry.png
 code 'dry run: the papers' 0 edit --dry-run --paper-defaults --method self-guidance -p "$scene"; check 'papers: strength' grep -q 'strength *7500' out
 check 'papers: 50 steps' grep -q 'steps *50' out
