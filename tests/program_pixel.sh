@@ -76,7 +76,7 @@ code 'eta of the other' 2 generate -m "$free" --eta 0.5;         said 'eta of th
 code 'latents of another shape' 3 generate -m "$free" --latents "$models/pix-ddim-unet/model.safetensors"
 code 'encode' 3 encode a.png -m "$free";                         said 'encode' 'no autoencoder'; said 'encode' 'hint'
 code 'decode' 3 decode x.safetensors -m "$free";                 said 'decode' 'no autoencoder'
-code 'edit' 3 edit --method self-guidance -p x -m "$free";       said 'edit' 'no text'
+code 'edit' 2 edit --method self-guidance -m "$free";            said 'edit' 'asyrp and diffuseit'
 code 'memory' 4 generate -m "$free" --steps 2 --max-memory 10M;  said 'memory' 'max-memory'
 mkdir up; sed 's/"image_size"/"in_channels": 6, "image_size"/' "$free/config.json" >up/config.json; ln -s "$free/model.safetensors" up/
 code 'an upsampler whose first layer reads 3' 3 generate -m up;  said 'an upsampler whose first layer reads 3' 'input_blocks.0.0.weight'
