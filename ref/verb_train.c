@@ -46,7 +46,7 @@ static const Option run_row[] = {
 };
 static const OptionPage page = {
     "train", "Learn an attribute: a delta block for tiller edit --method asyrp.",
-    "tiller train asyrp --source \"on grass\" --target \"in the snow\" --prompts cars.txt",
+    "tiller train asyrp --source face --target \"smiling face\" --images faces",
     "asyrp", 1, 1, "The block learns to shift the middle block's output so that CLIP sees the target where it saw the source. Interrupted, the file holds the last finished picture.",
     { TABLE("Texts and pictures", what_row), TABLE("Learning", run_row) }
 };

@@ -11,9 +11,9 @@ enum { UNGUIDED, PROMPT, LEARNED };
 enum { BEFORE, AFTER, THERE, SHIFT, SNOW, LOOK };         /* cosines with the target's text; DINO's between the class tokens */
 
 static const Row row[] = {
-    { "on grass, unguided",                       NULL,    UNGUIDED, 0 },
-    { "\"in the snow\" as the prompt, same noise", NULL,    PROMPT,   20 },
-    { "asyrp, learned \"in the snow\"",            "asyrp", LEARNED,  30 },
+    { "no place named, unguided",        NULL,    UNGUIDED, 0  },
+    { "in the snow: by the prompt",      NULL,    PROMPT,   20 },
+    { "in the snow: learned by asyrp",   "asyrp", LEARNED,  30 },
 };
 
 static struct { bool open; Arena weights; ClipText reader; ClipTower tower; Dino dino; AsyrpEye eye; Deltas deltas; } eye;
@@ -85,7 +85,7 @@ static uint64_t seed(const Bench *b, int i) { return b->first_seed + 500 + (uint
 
 static void source(Bench *b, Picture *to, int i)
 {
-    GuidedRequest q = bench_request(b, NULL, bench_prompt(b, bench_noun(b, i), NULL, "on grass"));
+    GuidedRequest q = bench_request(b, NULL, bench_prompt(b, bench_noun(b, i), NULL, ""));
     bench_take(b, to, &q, seed(b, i), NULL);
 }
 
@@ -96,14 +96,14 @@ static void score(Bench *b, const Row *r, const Picture *before, Score *s, int i
     static Picture after;
     if (!open_eye(b)) return;
     s->made = true;
-    s->counts = bench_is_there(a);
-    if (!s->counts) return;
     int snow = names_place(b->judge.config.backgrounds, "snow");
+    s->counts = bench_is_there(a) && before->place != snow;
+    if (!s->counts) return;
     s->v[BEFORE] = clip_score(b, before, target);
     s->v[SNOW] = before->place == snow;
     s->v[THERE] = 1;
     if (r->variant == UNGUIDED) return;
-    GuidedRequest q = bench_request(b, r->method, r->variant == PROMPT ? target : bench_prompt(b, name, NULL, "on grass"));
+    GuidedRequest q = bench_request(b, r->method, r->variant == PROMPT ? target : bench_prompt(b, name, NULL, ""));
     if (r->variant == LEARNED) {
         q.delta = eye.deltas.given;
         q.deltas = eye.deltas.n;
@@ -125,7 +125,7 @@ static void score(Bench *b, const Row *r, const Picture *before, Score *s, int i
 static void print(FILE *f, const Row *r, const Score *s, int n)
 {
     if (r->variant == UNGUIDED) {
-        fprintf(f, "CLIP score of \"in the snow\" %.3f, snow %.2f | -", score_mean(s, n, BEFORE), score_mean(s, n, SNOW));
+        fprintf(f, "CLIP score of the target's text %.3f | -", score_mean(s, n, BEFORE));
         return;
     }
     int up = 0;
