@@ -18,7 +18,7 @@
 
 typedef struct {
     Common common;
-    const char *source, *target, *images, *prompts, *prompt, *clip, *templates, *cache, *output, *plot, *dataset, *start;
+    const char *source, *target, *images, *prompts, *prompt, *clip, *templates, *cache, *output, *plot, *dataset, *start, *per_time, *global;
     int steps, invert_steps, count, passes, optimizer, decay_every, t_edit, t_boost, W, H, save_every, block;    /* t_edit, t_boost -1: not given */
     double rate, decay, clip_weight, l1_weight, scale;
     Seed seed;
@@ -71,6 +71,9 @@ void train_state_hold (TrainRun *w, bool restore);        /* remember all of it;
 int  train_done(const TrainRun *w);                       /* pictures, over all passes */
 /* train_plot.c: the loss of each picture, and the mean of each pass (SVG). */
 bool train_plot(const TrainRun *w, const char *path);
+
+/* train_deltas.c: the mean shift at each time, or of all times; `edit --delta` reads both. */
+bool train_deltas(TrainRun *w, const char *path, bool global);
 
 /* What a finished block says of itself: TRAIN_ABOUT numbers; false (and untouched) when the file does not. */
 bool train_about(double about[TRAIN_ABOUT], const char *path);

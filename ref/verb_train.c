@@ -42,6 +42,8 @@ static const Option run_row[] = {
     { "recompute",    0,   OPTION_FLAG,   AT(recompute),    0, 0,     NULL,  NULL, "gradients with less memory and more time, the same numbers", NULL },
     { "output",       'o', OPTION_TEXT,   AT(output),       0, 0,     "delta.safetensors", "FILE", "the block, and what --resume needs", NULL },
     { "plot",         0,   OPTION_TEXT,   AT(plot),         0, 0,     NULL,  "FILE", "the loss as a curve (SVG)", NULL },
+    { "per-time",     0,   OPTION_TEXT,   AT(per_time),     0, 0,     NULL,  "FILE", "write what the block adds at each time, as a mean over the pictures", NULL },
+    { "global",       0,   OPTION_TEXT,   AT(global),       0, 0,     NULL,  "FILE", "the same as one tensor for all times; --delta reads both", NULL },
     JSON_OPTION,
 };
 static const OptionPage page = {
@@ -56,7 +58,10 @@ static bool check_options(const Train *o, const char *method, Status *s)
     if (strcmp(method, "asyrp")) status_fail(s, E_OPTION, "train: there is nothing called \"%.60s\" to train; asyrp is what can be", method);
     if (!o->source || !o->target) status_fail(s, E_OPTION, "train asyrp: --source and --target are missing: what the pictures show, and what they are to show");
     if (!o->images == !o->prompts) status_fail(s, E_OPTION, "train asyrp: either --images, a folder, or --prompts, a file, is wanted");
-    return s->code == OK && output_check(o->output, s) && (!o->plot || output_check(o->plot, s));
+    const char *const out[] = { o->output, o->plot, o->per_time, o->global };
+    for (int i = 0; i < 4 && s->code == OK; i++)
+        if (out[i]) output_check(out[i], s);
+    return s->code == OK;
 }
 
 static void say_picture(TrainRun *w, const TrainPicture *p, double loss, double direction, int done, double seconds)
@@ -165,6 +170,8 @@ static void train(TrainRun *w, const char *method)
     if (!begin_block(w)) return;
     if (o->resume) console_note(&w->console, "%s: %d of %d pictures are done", o->output, train_done(w), w->pictures * o->passes);
     learn(w);
+    if (run_ok(w->r) && o->per_time) train_deltas(w, o->per_time, false);
+    if (run_ok(w->r) && o->global) train_deltas(w, o->global, true);
     if (!run_ok(w->r)) return;
     console_note(&w->console, "%s: loss %.4f in the first pass, %.4f in the last, %.1f s", o->output, mean_of(w, 0), mean_of(w, o->passes - 1), clock_seconds() - w->begun);
     console_event(&j, "done");

@@ -11,7 +11,7 @@ enum { UNGUIDED, PROMPT, LEARNED };
 enum { BEFORE, AFTER, THERE, SHIFT, SNOW, LOOK };         /* cosines with the target's text; DINO's between the class tokens */
 
 static const Row row[] = {
-    { "no place named, unguided",        NULL,    UNGUIDED, 0  },
+    { "on grass, unguided",              NULL,    UNGUIDED, 0  },
     { "in the snow: by the prompt",      NULL,    PROMPT,   20 },
     { "in the snow: learned by asyrp",   "asyrp", LEARNED,  30 },
 };
@@ -85,7 +85,7 @@ static uint64_t seed(const Bench *b, int i) { return b->first_seed + 500 + (uint
 
 static void source(Bench *b, Picture *to, int i)
 {
-    GuidedRequest q = bench_request(b, NULL, bench_prompt(b, bench_noun(b, i), NULL, ""));
+    GuidedRequest q = bench_request(b, NULL, bench_prompt(b, bench_noun(b, i), NULL, "on grass"));
     bench_take(b, to, &q, seed(b, i), NULL);
 }
 
@@ -103,7 +103,7 @@ static void score(Bench *b, const Row *r, const Picture *before, Score *s, int i
     s->v[SNOW] = before->place == snow;
     s->v[THERE] = 1;
     if (r->variant == UNGUIDED) return;
-    GuidedRequest q = bench_request(b, r->method, r->variant == PROMPT ? target : bench_prompt(b, name, NULL, ""));
+    GuidedRequest q = bench_request(b, r->method, r->variant == PROMPT ? target : bench_prompt(b, name, NULL, "on grass"));
     if (r->variant == LEARNED) {
         q.delta = eye.deltas.given;
         q.deltas = eye.deltas.n;

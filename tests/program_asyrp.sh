@@ -36,6 +36,8 @@ check 'the curve' grep -q '^<svg' curve.svg
 check 'the cache' test "$(ls cache | wc -l)" = 2
 code 'train, from the cache' 0 train asyrp $set_up --passes 4 --decay-every 0 --cache cache -o again.safetensors -q
 check 'a cache changes no byte' cmp whole.safetensors again.safetensors
+code 'train, and tables' 0 train asyrp $set_up --passes 4 --decay-every 0 --cache cache -o again.safetensors --resume --per-time times.safetensors --global global.safetensors -q
+check 'what is done is not done again' cmp whole.safetensors again.safetensors
 code 'train, one thread' 0 train asyrp $set_up --passes 4 --decay-every 0 --cache cache --threads 1 -o again.safetensors -q
 check 'threads change no byte' cmp whole.safetensors again.safetensors
 
@@ -65,6 +67,12 @@ check 'edit: another picture' sh -c '! cmp -s plain.png edit.png'
 code 'edit: strength 0' 0 $use -p "$scene" --delta whole.safetensors --strength 0 -o zero.png
 check 'edit: strength 0 is generate' cmp plain.png zero.png
 code 'edit: two blocks' 0 $use -p "$scene" --delta whole.safetensors,straight.safetensors --weights 1,0.5 -o two.png
+code 'edit: a table of times' 0 $use -p "$scene" --delta times.safetensors -o times.png
+check 'edit: a table of times: another picture' sh -c '! cmp -s plain.png times.png'
+code 'edit: one shift for all times' 0 $use -p "$scene" --delta global.safetensors -o global.png
+check 'edit: one shift for all times: another picture' sh -c '! cmp -s plain.png global.png'
+code 'edit: a table of another size' 3 edit -q --method asyrp --steps 4 -s 3 --width 128 --height 128 -p "$scene" --delta global.safetensors
+said 'edit: a table of another size' '\[192,'
 code 'edit: gradual' 0 $use -p "$scene" --delta whole.safetensors --gradual -1,1 --num-images 3 -o g.png --strip strip.png
 check 'edit: gradual: the middle is generate' cmp plain.png g-1.png
 check 'edit: gradual: a strip' test -s strip.png
