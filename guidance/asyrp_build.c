@@ -20,6 +20,8 @@ static double plain_uncond  (const Clock *c, const double *par) { return edits(c
 static double plain_cond    (const Clock *c, const double *par) { return edits(c, par) ? 0 : par[0]; }
 static double shifted_uncond(const Clock *c, const double *par) { return edits(c, par) ? 1 - par[0] : 0; }
 static double shifted_cond  (const Clock *c, const double *par) { return edits(c, par) ? par[0] : 0; }
+static double along_uncond  (const Clock *c, const double *par) { return c->n ? 1 - par[0] : 0; }
+static double along_cond    (const Clock *c, const double *par) { return c->n ? par[0] : 0; }
 static double never         (const Clock *c, const double *par) { (void)c; (void)par; return 0; }
 static double boost         (const Clock *c, const double *par) { return c->t < par[0]; }
 
@@ -41,8 +43,8 @@ static bool build(Run *r, Method *m, const MethodInput *in)
     int now = in->schedule->n, train = x[TRAIN_STEPS] > 0 ? (int)x[TRAIN_STEPS] : in->train_steps ? in->train_steps : now;
     asyrp_coefficients(&s->shift, in->weight, x[STRENGTH], train, now);
     double on = x[STRENGTH] != 0 || x[ORIGIN] != 1;
-    Branch u = { .name = "uncond", .context = in->uncond, .mix = plain_uncond, .mix_dir = mix_uncond, .par = { in->scale, x[T_EDIT], on } };
-    Branch c = { .name = "cond", .context = in->cond, .mix = plain_cond, .mix_dir = mix_cond, .par = { in->scale, x[T_EDIT], on } };
+    Branch u = { .name = "uncond", .context = in->uncond, .mix = plain_uncond, .mix_dir = along_uncond, .par = { in->scale, x[T_EDIT], on } };
+    Branch c = { .name = "cond", .context = in->cond, .mix = plain_cond, .mix_dir = along_cond, .par = { in->scale, x[T_EDIT], on } };
     s->branch[0] = u;
     s->branch[1] = c;
     s->branch[2] = (Branch){ .name = "uncond shifted", .mix = shifted_uncond, .mix_dir = never, .par = { in->scale, x[T_EDIT], on }, .h_of = "uncond", .h_at = shifted_h };
