@@ -46,9 +46,11 @@ static void invert(EditRun *w)
     Guided *g = arena_take(&w->arena, sizeof *g);
     JsonOut o = {0};
     if (!g) status_fail(s, E_MEMORY, "out of memory: an inversion");
+    for (int k = 0; k < w->rows->methods; k++)
+        if (!(w->rows->info[k]->needs & NEED_INVERSION)) status_fail(s, E_OPTION, "--method: %s inverts nothing; without one it is plain DDIM", w->rows->info[k]->name);
     w->e->count = 1;
     w->e->start = 1;
-    if (!g || !edit_prepare(w)) return;
+    if (s->code != OK || !g || !edit_prepare(w)) return;
     memset(g, 0, sizeof *g);
     w->guided = g;
     if (guided_prepare(g, w->p, &w->request, &hooks) && save(w, g, s) && (!w->e->strip || edit_reconstruction(w))) {

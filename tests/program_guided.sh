@@ -20,6 +20,7 @@ code 'source seed: not read' 2 edit --method prompt-to-prompt -p "$scene" --sour
 code 'objects: not read' 2 edit --method prompt-to-prompt -p "$scene" --objects cat
 code 'cache: not read' 2 edit --method self-guidance --image x.png -p "$scene" --cache c
 code 'not blended, nothing to blend' 2 edit --method prompt-to-prompt -p "$scene" --blend-not cat
+code 'invert: a method that inverts nothing' 2 invert x.png --method multi
 code 'eta of the other sampler' 2 edit -p "$scene" --sampler ddpm --eta 1;           said 'eta of the other sampler' 'DDIM'
 code 'window outside the run' 2 edit --method prompt-to-prompt -p "$scene" --window cat=0,1.5
 code 'composed: no text' 2 generate -p "$scene" --compose =2;                        said 'composed: no text' 'TEXT=WEIGHT'
