@@ -4,7 +4,8 @@
  * Names, all there are:    torch._utils._rebuild_tensor_v2   torch._utils._rebuild_parameter   collections.OrderedDict
  *                          torch.{Float,Half,BFloat16,Double,Long,Int,Short,Char,Byte,Bool}Storage
  * A name is compared as bytes and becomes a number; "calling" it is a case in a switch.
- * Nothing recurses.  Memory: 16 bytes for a byte of pickle on the stack, and in the memo; 48 for a container; 176 for a tensor. */
+ * Nothing recurses.  Memory: 16 bytes for a value on the stack, in a container, in the memo; 48 for a container, 176 for a tensor:
+ * at most a hundred times the pickle, which is at most 16 MiB. */
 #ifndef TENSOR_PICKLE_H
 #define TENSOR_PICKLE_H
 #include "tensor/torchfile.h"
