@@ -23,7 +23,7 @@ row pix2pix-zero        --method pix2pix-zero --image "$folder/photo.png" --sour
 row plug-and-play       --method plug-and-play --inversion-steps 100 --image "$folder/photo.png" --source-prompt "" -p "a sketch of an apple on grass"
 row multi               --method multi -p "a photo of an apple and a fish on grass" --objects apple,fish -s 5
 row diffuseit           --method diffuseit --image "$folder/photo.png" --target-image "$folder/look.png" -s 3
-row asyrp               --method asyrp --delta "$(dirname "$0")/../data/deltas/snow.safetensors" -p "a photo of a car" -s 9
+row asyrp               --method asyrp --delta "$(dirname "$0")/../data/deltas/snow.safetensors" -p "a photo of a fish on grass" -s 501
 
 cd "$folder" || exit 1
 names="self-guidance.png self-guidance-size.png prompt-to-prompt.png prompt-to-prompt-refine.png pix2pix-zero.png plug-and-play.png multi.png diffuseit.png asyrp.png"
