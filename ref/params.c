@@ -84,6 +84,19 @@ static void add_edits(Words *w, Arena *a, const Json *list)
     }
 }
 
+/* Learned blocks and their weights, each option once: weights belong to all of them. */
+static void add_deltas(Words *w, Arena *a, const Json *list)
+{
+    char *weights = NULL;
+    for (const Json *d = list ? list->child : NULL; d; d = d->next) {
+        const Json *file = json_get(d, "file"), *weight = json_get(d, "weight");
+        if (!file || !weight || file->kind != JSON_STRING || weight->kind != JSON_NUMBER) continue;
+        add(w, text_of(a, "--delta=", file->text, ""));
+        weights = text_of(a, weights ? weights : "--weights=", weights ? "," : "", weight->text);
+    }
+    add(w, weights);
+}
+
 static void add_texts(Words *w, Arena *a, const Json *j, const char *file, Status *s)
 {
     static const char *const names[] = { "insert", "collage", "box", "mask", "compose" };
@@ -108,6 +121,7 @@ static void add_picture(Words *w, Arena *a, const Json *j, const char *file, Sta
     }
     add_methods(w, a, json_get(j, "methods"), file, s);
     add_edits(w, a, json_get(j, "edits"));
+    add_deltas(w, a, json_get(j, "deltas"));
     add_texts(w, a, j, file, s);
     if (!of_pixels && json_is(json_get(j, "sampler"), "DDPM")) add(w, text_of(a, "--sampler=ddpm", "", ""));
     bool shared = json_is(json_get(j, "batch_rng"), "shared");
