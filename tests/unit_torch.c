@@ -333,6 +333,7 @@ static void wide(void)
     op_view(&p, SIX);
     op(&p, ".");
     checkpoint(&z, &p, true);
+    torchfile_close(&file);
     put_bytes(at("wide.pt"), z.b, z.n);
     check_line("zip64 fields throughout", s.text, torchfile_open(&file, &arena, at("wide.pt"), &s) && torchfile_read(&file, file.tensor, x, &s) && x[5] == (real)2.5);
     torchfile_close(&file);
