@@ -50,14 +50,14 @@ bool train_plot(const TrainRun *w, const char *path)
 {
     Status *s = &w->r->status;
     Losses c = { .loss = w->losses.v.x, .n = train_done(w), .of = w->pictures * w->o->passes, .pass = w->pictures };
-    double most = -INFINITY;
+    double most = (double)-INFINITY;
     Text t = { NULL, 0, 8192 + (size_t)(c.n + w->o->passes) * ROOM };
     t.bytes = malloc(t.room);
     if (!t.bytes) {
         status_fail(s, E_MEMORY, "out of memory: a plot of %d pictures", c.n);
         return false;
     }
-    c.least = INFINITY;
+    c.least = (double)INFINITY;
     for (int i = 0; i < c.n; i++) {
         c.least = fmin(c.least, (double)c.loss[i]);
         most = fmax(most, (double)c.loss[i]);
