@@ -5,35 +5,13 @@
  * Reads commands from standard input and answers each with one line of seconds, so that a script can let another program take
  * turns with this one: "forward", "both" (forward, and backward from class token, last block and keys to the pixels).
  * "memory" answers with the peak in MB. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "nn/dino.h"
 #include "tensor/file.h"
-#include "tensor/random.h"
+#include "tests/bench.h"
 
 static const DinoConfig VIT_B8 = { .width = 768, .mlp = 3072, .heads = 12, .layers = 12, .image = 224, .patch = 8, .channels = 3, .eps = 1e-6, .published = true };
 typedef struct { Arena weights, kept, scratch, io; Run run; Dino dino; Tensor pixels, dpixels, cls, last, keys, dcls, dlast, dkeys; } Bench;
-
-static void stop_if_failed(const Status *s)
-{
-    if (s->code == OK) return;
-    fprintf(stderr, "bench_dino: %s\n", s->text);
-    exit(1);
-}
-
-static Tensor normal(Bench *b, Shape s, uint64_t seed)
-{
-    Tensor t = tensor_in(&b->run, &b->io, s);
-    size_t n = tensor_count(t);
-    float *draw = arena_take(&b->scratch, n * sizeof *draw);
-    Random g;
-    random_seed(&g, RANDOM_TORCH, seed);
-    random_normal(&g, n, draw);
-    for (size_t i = 0; i < n; i++) t.x[i] = (real)draw[i];
-    arena_release(&b->scratch, 0);
-    return t;
-}
 
 static void load(Bench *b, int side, int batch)
 {
@@ -41,10 +19,10 @@ static void load(Bench *b, int side, int batch)
     if (dino_build(&b->dino, &VIT_B8, &b->weights, s)) params_randomise(dino_walk, &b->dino, &b->weights, 1, s);
     stop_if_failed(s);
     Shape tokens = SHAPE(batch, dino_tokens(&b->dino, side, side), VIT_B8.width);
-    b->pixels = normal(b, SHAPE(batch, 3, side, side), 1);
-    b->dcls = normal(b, SHAPE(batch, VIT_B8.width), 2);
-    b->dlast = normal(b, tokens, 3);
-    b->dkeys = normal(b, tokens, 4);
+    b->pixels = normal(&b->run, &b->io, SHAPE(batch, 3, side, side), 1);
+    b->dcls = normal(&b->run, &b->io, SHAPE(batch, VIT_B8.width), 2);
+    b->dlast = normal(&b->run, &b->io, tokens, 3);
+    b->dkeys = normal(&b->run, &b->io, tokens, 4);
     b->dpixels = tensor_in(&b->run, &b->io, b->pixels.s);
     b->cls = tensor_in(&b->run, &b->io, b->dcls.s);
     b->last = tensor_in(&b->run, &b->io, tokens);

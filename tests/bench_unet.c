@@ -7,13 +7,11 @@
  * Reads commands from standard input and answers each with one line of seconds, so that a script can let another
  * program take turns with this one: "forward", "both" (forward and backward to the latent), "recompute" (the same,
  * remembering only each step's input); for the VAE "decode", "encode".  "memory" answers with the peak in MB. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "nn/pixel.h"
 #include "nn/vae.h"
 #include "tensor/file.h"
-#include "tensor/random.h"
+#include "tests/bench.h"
 #include "tests/published_nets.h"
 
 static const char SD15[] =
@@ -35,33 +33,13 @@ typedef struct {
     double t[8];
 } Bench;
 
-static void stop_if_failed(const Status *s)
-{
-    if (s->code == OK) return;
-    fprintf(stderr, "bench_unet: %s\n", s->text);
-    exit(1);
-}
-
-static Tensor normal(Bench *b, Shape s, uint64_t seed)
-{
-    Tensor t = tensor_in(&b->run, &b->io, s);
-    size_t n = tensor_count(t);
-    float *draw = arena_take(&b->scratch, n * sizeof *draw);
-    Random g;
-    random_seed(&g, RANDOM_TORCH, seed);
-    random_normal(&g, n, draw);
-    for (size_t i = 0; i < n; i++) t.x[i] = (real)draw[i];
-    arena_release(&b->scratch, 0);
-    return t;
-}
-
 static void load_pixel(Bench *b, const Published *net, int side, int batch)
 {
     Status *s = &b->run.status;
     if (published_build(net, &b->unet, NULL, &b->weights, s) && !unet_plan(&b->unet, side, side, 0)) params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
     stop_if_failed(s);
-    b->z = normal(b, SHAPE(batch, 3, side, side), 1);
-    b->deps = normal(b, SHAPE(batch, b->unet.config.out_channels, side, side), 4);
+    b->z = normal(&b->run, &b->io, SHAPE(batch, 3, side, side), 1);
+    b->deps = normal(&b->run, &b->io, SHAPE(batch, b->unet.config.out_channels, side, side), 4);
     b->eps = tensor_in(&b->run, &b->io, b->deps.s);
     b->dz = tensor_in(&b->run, &b->io, b->z.s);
     b->context = tensor_in(&b->run, &b->io, SHAPE(batch, 1));
@@ -75,21 +53,21 @@ static void load(Bench *b, bool vae, int side, int batch)
     Status *s = &b->run.status;
     const char *text = vae ? SDVAE : SD15;
     const Json *j = json_parse(&b->io, text, strlen(text), 8, "built-in config", s);
-    b->z = normal(b, SHAPE(batch, 4, side, side), 1);
+    b->z = normal(&b->run, &b->io, SHAPE(batch, 4, side, side), 1);
     if (vae) {
         VaeConfig c;
         if (vae_config(&c, j, "config", s) && vae_build(&b->vae, &c, &b->weights, s) && !vae_plan(&b->vae, side * 8, side * 8, 0))
             params_randomise(vae_walk, &b->vae, &b->weights, 1, s);
         stop_if_failed(s);
-        b->image = normal(b, SHAPE(batch, 3, side * 8, side * 8), 2);
+        b->image = normal(&b->run, &b->io, SHAPE(batch, 3, side * 8, side * 8), 2);
         b->deps = tensor_in(&b->run, &b->io, SHAPE(batch, 8, side, side));
     } else {
         UnetConfig c;
         if (unet_config(&c, j, "config", s) && unet_build(&b->unet, &c, &b->weights, s) && !unet_plan(&b->unet, side, side, 0))
             params_randomise(unet_walk, &b->unet, &b->weights, 1, s);
         stop_if_failed(s);
-        b->context = normal(b, SHAPE(batch, 77, 768), 3);
-        b->deps = normal(b, b->z.s, 4);
+        b->context = normal(&b->run, &b->io, SHAPE(batch, 77, 768), 3);
+        b->deps = normal(&b->run, &b->io, b->z.s, 4);
         b->eps = tensor_in(&b->run, &b->io, b->z.s);
         b->dz = tensor_in(&b->run, &b->io, b->z.s);
     }

@@ -1,19 +1,11 @@
 /* fuzz_files.c -- for libFuzzer (make fuzz): the same bytes as JSON, as a safetensors file, and as the header of one. */
-#include <sys/mman.h>
-#include <unistd.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "nn/names.h"
 #include "tensor/json.h"
 #include "tensor/safetensors.h"
+#include "tests/fuzz.h"
 
 enum { MOST = 1 << 16, DATA = 64, LIMIT = 1 << 19 };      /* under a limit below 1 MiB an arena takes just what it needs: quick */
-
-static void require(int holds)                            /* a broken promise is a finding */
-{
-    if (!holds) abort();
-}
 
 static void as_json(const char *bytes, size_t n)
 {
@@ -31,7 +23,7 @@ static void as_json(const char *bytes, size_t n)
     arena_free(&a);
 }
 
-static void as_file(int fd, const char *path, const void *bytes, size_t n)
+static void as_file(const void *bytes, size_t n)
 {
     static real x[MOST];
     static int64_t v[MOST];
@@ -40,8 +32,7 @@ static void as_file(int fd, const char *path, const void *bytes, size_t n)
     Status s = {0};
     Safetensors f;
     char other[64];
-    require(!ftruncate(fd, 0) && pwrite(fd, bytes, n, 0) == (ssize_t)n);
-    bool ok = safetensors_open(&f, &a, path, &s);
+    bool ok = safetensors_open(&f, &a, fuzz_path(bytes, n), &s);
     require(ok == (s.code == OK) && (ok || s.code == E_FORMAT || s.code == E_MEMORY));
     uint64_t sum = 0;
     for (int i = 0; ok && i < f.entries; i++) {
@@ -61,20 +52,14 @@ static void as_file(int fd, const char *path, const void *bytes, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-    static int fd = -1;
-    static char path[64];
     if (n > MOST) return 0;
-    if (fd < 0) {
-        fd = memfd_create("fuzz", 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
     as_json((const char *)bytes, n);
-    as_file(fd, path, bytes, n);
+    as_file(bytes, n);
     uint8_t *whole = malloc(8 + n + DATA);
     for (int i = 0; i < 8; i++) whole[i] = (uint8_t)((uint64_t)n >> 8 * i);
     memcpy(whole + 8, bytes, n);
     memset(whole + 8 + n, 1, DATA);
-    for (size_t data = 0; data <= DATA; data = data ? 4 * data : 4) as_file(fd, path, whole, 8 + n + data);
+    for (size_t data = 0; data <= DATA; data = data ? 4 * data : 4) as_file(whole, 8 + n + data);
     free(whole);
     return 0;
 }

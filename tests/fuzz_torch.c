@@ -1,25 +1,18 @@
 /* fuzz_torch.c -- for libFuzzer (make fuzz): the same bytes as a checkpoint, as one whose CRCs are set right, and as the pickle
  * of a checkpoint whose archive is in order. */
-#include <sys/mman.h>
-#include <unistd.h>
+#include "tests/fuzz.h"
 #include "tests/torch_archive.h"
 
 enum { MOST = 1 << 16, LIMIT = 1 << 19 };                 /* under a limit below 1 MiB an arena takes just what it needs: quick */
 
-static void require(bool holds)                           /* a broken promise is a finding */
-{
-    if (!holds) abort();
-}
-
-static void as_file(int fd, const char *path, const void *bytes, size_t n)
+static void as_file(const void *bytes, size_t n)
 {
     static real x[MOST];
     static int64_t v[MOST];
     Arena a = { .limit = LIMIT, .poison = true };
     Status s = {0};
     Torchfile f;
-    require(!ftruncate(fd, 0) && pwrite(fd, bytes, n, 0) == (ssize_t)n);
-    bool ok = torchfile_open(&f, &a, path, &s);
+    bool ok = torchfile_open(&f, &a, fuzz_path(bytes, n), &s);
     require(ok == (s.code == OK) && (ok || s.code == E_MEMORY || (s.code == E_FORMAT && f.refused != TORCH_FINE)));
     require(ok || (!a.used && !f.tensors && !f.storages));
     if (ok && !torch_promises(&f, MOST, x, v, &s)) require(s.code == E_MEMORY || (s.code == E_FORMAT && f.refused == TORCH_ZIP_CRC));
@@ -30,23 +23,17 @@ static void as_file(int fd, const char *path, const void *bytes, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-    static int fd = -1;
-    static char path[64];
     if (n > MOST) return 0;
-    if (fd < 0) {
-        fd = memfd_create("fuzz", 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
     Bytes copy = {0}, whole = {0};
     bytes_put(&copy, bytes, n);
-    as_file(fd, path, bytes, n);
+    as_file(bytes, n);
     archive_mend(copy.b, n);
-    as_file(fd, path, copy.b, n);
+    as_file(copy.b, n);
     copy.n = 0;
     bytes_put(&copy, "\x80\2", 2);
     bytes_put(&copy, bytes, n);
     checkpoint(&whole, &copy, n % 2);
-    as_file(fd, path, whole.b, whole.n);
+    as_file(whole.b, whole.n);
     bytes_free(&copy);
     bytes_free(&whole);
     return 0;

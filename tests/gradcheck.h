@@ -107,10 +107,33 @@ static inline void grad_fill(Tensor t, double centre, double spread)
     for (size_t i = 0; i < tensor_count(t); i++) t.x[i] = (real)(centre + spread * check_uniform());
 }
 
+static inline Tensor grad_fresh(Run *r, Arena *a, Shape s, double centre, double spread)
+{
+    Tensor t = tensor_in(r, a, s);
+    grad_fill(t, centre, spread);
+    return t;
+}
+
 static inline double grad_weighted(Tensor y, Tensor weight)
 {
     double sum = 0;
     for (size_t i = 0; i < tensor_count(y); i++) sum += (double)y.x[i] * (double)weight.x[i];
     return sum;
+}
+
+/* A function of one tensor, y = f(x): loss = <weight, y>. */
+typedef struct { void (*f)(Tensor y, Tensor x); Tensor x, y, weight; } GradPlain;
+
+static inline double grad_plain_loss(void *self)
+{
+    GradPlain *p = self;
+    p->f(p->y, p->x);
+    return grad_weighted(p->y, p->weight);
+}
+
+static inline void gradcheck_plain(const char *what, GradPlain *p, Tensor dx, double limit)
+{
+    GradCheck g = { grad_plain_loss, p, 1e-6, 2000 };
+    gradcheck(what, &g, &(GradPart){ "x", p->x, dx }, 1, limit);
 }
 #endif

@@ -12,12 +12,7 @@ static Arena arena, kept, scratch;
 static Status status;
 static const Tensor none;
 
-static Tensor fresh(Shape s)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, 0, 1);
-    return t;
-}
+static Tensor fresh(Shape s) { return grad_fresh(&run, &arena, s, 0, 1); }
 
 /* ---- operations on tokens: y = f(x, z), loss = <weight, y> ---- */
 

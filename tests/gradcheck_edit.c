@@ -9,12 +9,7 @@ static const double LIMIT = 1e-7;
 static Run run;
 static Arena arena, scratch;
 
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
+static Tensor fresh(Shape s, double centre, double spread) { return grad_fresh(&run, &arena, s, centre, spread); }
 
 /* ---- white noise ---- */
 

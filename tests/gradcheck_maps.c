@@ -8,23 +8,9 @@ static const double LIMIT = 1e-7;
 static Run run;
 static Arena arena, scratch;
 
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
+static Tensor fresh(Shape s, double centre, double spread) { return grad_fresh(&run, &arena, s, centre, spread); }
 
 /* ---- single functions: loss = <weight, f(x)> ---- */
-
-typedef struct { void (*f)(Tensor y, Tensor x); Tensor x, y, weight; } Plain;
-
-static double plain_loss(void *self)
-{
-    Plain *p = self;
-    p->f(p->y, p->x);
-    return grad_weighted(p->y, p->weight);
-}
 
 static void soft(Tensor y, Tensor x)  { mask_soft(&run, y, x, 6, 0.4); }
 static void wide(Tensor y, Tensor x)  { resize_bilinear(&run, y, x); }
@@ -36,20 +22,16 @@ static void centre(Tensor y, Tensor x)
     y.x[1] = (real)c.y;
 }
 
-static void row(const char *what, Plain *p, Tensor dx)
-{
-    GradCheck g = { plain_loss, p, 1e-6, 2000 };
-    gradcheck(what, &g, &(GradPart){ "x", p->x, dx }, 1, LIMIT);
-}
+static void row(const char *what, GradPlain *p, Tensor dx) { gradcheck_plain(what, p, dx, LIMIT); }
 
 static void functions(void)
 {
-    Plain p = { soft, fresh(SHAPE(5, 7), 1, 0.5), fresh(SHAPE(5, 7), 0, 0), fresh(SHAPE(5, 7), 0, 1) };
+    GradPlain p = { soft, fresh(SHAPE(5, 7), 1, 0.5), fresh(SHAPE(5, 7), 0, 0), fresh(SHAPE(5, 7), 0, 1) };
     Tensor dx = fresh(SHAPE(5, 7), 0, 1);
     mask_soft_back(&run, dx, p.weight, p.x, 6, 0.4);
     row("mask_soft_back", &p, dx);
 
-    Plain c = { centre, fresh(SHAPE(4, 6), 1, 0.5), fresh(SHAPE(2), 0, 0), fresh(SHAPE(2), 0, 1) };
+    GradPlain c = { centre, fresh(SHAPE(4, 6), 1, 0.5), fresh(SHAPE(2), 0, 0), fresh(SHAPE(2), 0, 1) };
     Tensor dc = fresh(SHAPE(4, 6), 0, 1);
     centroid_back(dc, c.x, centroid_of(c.x), (acc)c.weight.x[0], (acc)c.weight.x[1]);
     row("centroid_back", &c, dc);
@@ -57,7 +39,7 @@ static void functions(void)
     static const int sizes[][4] = { { 5, 7, 10, 14 }, { 12, 9, 5, 4 }, { 3, 8, 7, 3 }, { 1, 1, 4, 4 } };
     for (int i = 0; i < 4; i++) {
         const int *s = sizes[i];
-        Plain z = { wide, fresh(SHAPE(2, s[0], s[1]), 0, 1), fresh(SHAPE(2, s[2], s[3]), 0, 0), fresh(SHAPE(2, s[2], s[3]), 0, 1) };
+        GradPlain z = { wide, fresh(SHAPE(2, s[0], s[1]), 0, 1), fresh(SHAPE(2, s[2], s[3]), 0, 0), fresh(SHAPE(2, s[2], s[3]), 0, 1) };
         Tensor dz = fresh(z.x.s, 0, 1);
         resize_bilinear_back(&run, dz, z.weight);
         row("resize_bilinear_back", &z, dz);

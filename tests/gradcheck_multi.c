@@ -10,37 +10,19 @@ static const double STEEP = 1e-6;
 static Run run;
 static Arena arena, scratch;
 
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
+static Tensor fresh(Shape s, double centre, double spread) { return grad_fresh(&run, &arena, s, centre, spread); }
 
 /* ---- pieces that make maps: loss = <weight, f(x)> ---- */
-
-typedef struct { void (*f)(Tensor y, Tensor x); Tensor x, y, weight; } Plain;
-
-static double plain_loss(void *self)
-{
-    Plain *p = self;
-    p->f(p->y, p->x);
-    return grad_weighted(p->y, p->weight);
-}
 
 static void sharpen(Tensor y, Tensor x) { map_sharpen(&run, y, x, 8); }
 static void raw(Tensor y, Tensor x) { map_sharpen(&run, y, x, 0); }
 static void smooth(Tensor y, Tensor x) { map_smooth(y, x); }
 
-static void row(const char *what, Plain *p, Tensor dx)
-{
-    GradCheck g = { plain_loss, p, 1e-6, 2000 };
-    gradcheck(what, &g, &(GradPart){ "x", p->x, dx }, 1, LIMIT);
-}
+static void row(const char *what, GradPlain *p, Tensor dx) { gradcheck_plain(what, p, dx, LIMIT); }
 
 static void pieces(void)
 {
-    Plain p = { sharpen, fresh(SHAPE(6, 9), 0.2, 0.2), fresh(SHAPE(7, 2, 3), 0, 0), fresh(SHAPE(7, 2, 3), 0, 1) };
+    GradPlain p = { sharpen, fresh(SHAPE(6, 9), 0.2, 0.2), fresh(SHAPE(7, 2, 3), 0, 0), fresh(SHAPE(7, 2, 3), 0, 1) };
     Tensor dA = fresh(SHAPE(6, 9), 0, 1);
     sharpen(p.y, p.x);
     map_sharpen_back(&run, dA, p.weight, p.y, 8);
@@ -52,7 +34,7 @@ static void pieces(void)
     static const int size[][2] = { { 4, 6 }, { 1, 5 }, { 2, 2 }, { 3, 1 } };
     for (int i = 0; i < 4; i++) {
         Shape s = SHAPE(size[i][0], size[i][1]);
-        Plain q = { smooth, fresh(s, 0, 1), fresh(s, 0, 0), fresh(s, 0, 1) };
+        GradPlain q = { smooth, fresh(s, 0, 1), fresh(s, 0, 0), fresh(s, 0, 1) };
         Tensor dx = fresh(s, 0, 1);
         map_smooth_back(dx, q.weight);
         row("map_smooth_back", &q, dx);

@@ -4,15 +4,9 @@
  * 2e-8, networks 2.3e-7. */
 #include "nn/steps.h"
 #include "tensor/shape.h"
-#include "tests/gradcheck.h"
-#include "tests/tiny_nets.h"
+#include "tests/net_parts.h"
 
 static const double LIMIT = 1e-7, NET_LIMIT = 1e-6;
-enum { MOST_PARTS = 400, MOST_TAPS = 16 };
-static Arena weights, kept, scratch, data, steer_arena;
-static Run run;
-static Tap taps[MOST_TAPS];
-static Steer steer[MOST_TAPS];
 
 /* One case: a forward that makes y from tensors, whose loss is <weight, y> and the energies of the taps. */
 typedef struct Case Case;
@@ -27,36 +21,15 @@ struct Case {
         LinearCache linear_cache; ConvCache conv_cache; NormCache norm_cache; ResBlockCache res_cache; AttentionCache attention_cache;
         AttentionBlockCache block_cache; SpatialCache spatial_cache; UnetPass unet_pass; VaePass vae_pass;
     };
-    GradPart part[MOST_PARTS];
-    char name[MOST_PARTS][160];
-    int parts;
+    Parts all;
 };
-
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &data, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
 
 static double loss(void *self)
 {
     Case *c = self;
     size_t keeps = kept.used, temps = scratch.used;
     c->forward(c);
-    double sum = c->y.x ? grad_weighted(c->y, c->weight) : 0;
-    for (int i = 0; i < run.taps; i++) sum += steer[i].E;
-    arena_release(&kept, keeps);
-    arena_release(&scratch, temps);
-    return sum;
-}
-
-static void part(Case *c, const char *name, Tensor value, Tensor grad)
-{
-    if (c->parts == MOST_PARTS) exit(2);
-    snprintf(c->name[c->parts], sizeof c->name[0], "%s", name);
-    c->part[c->parts] = (GradPart){ c->name[c->parts], value, grad };
-    c->parts++;
+    return net_loss(c->y, c->weight, keeps, temps);
 }
 
 /* Parameters of a layer under test: healthy numbers, gradients that start from ones (they must be added to). */
@@ -68,14 +41,7 @@ static void visit(Walk *w, Param *p, const char *name)
     part(w->self, name, p->v, p->grad);
 }
 
-static Walk walk_of(Case *c) { return (Walk){ .visit = visit, .self = c }; }
-
-static Tensor wanted(Case *c, const char *name, Tensor value, double start)
-{
-    Tensor grad = fresh(value.s, start, 0);
-    part(c, name, value, grad);
-    return grad;
-}
+static Walk walk_of(Case *c) { return (Walk){ .visit = visit, .self = &c->all }; }
 
 static void tap_at(SiteKind kind, const char *path)
 {
@@ -87,29 +53,19 @@ static void tap_at(SiteKind kind, const char *path)
 static Case begin(void (*forward)(Case *c), Shape x, Shape y)
 {
     Case c = { .forward = forward };
-    run.taps = 0;
-    arena_release(&kept, 0);
-    arena_release(&scratch, 0);
-    arena_release(&data, 0);
-    arena_release(&steer_arena, 0);
+    forget_all();
     c.x = fresh(x, 0, 1);
     c.y = fresh(y, 0, 0);
     c.weight = fresh(y, 0, 1);
     return c;
 }
 
-/* What was added to ones: the ones go.  Gradients that are written (the first `written` parts) stay as they are. */
 static void check(const char *what, Case *c, int written, size_t most)
 {
-    for (int i = written; i < c->parts; i++)
-        for (size_t k = 0; k < tensor_count(c->part[i].grad); k++) c->part[i].grad.x[k] -= 1;
-    for (int i = c->y.x ? 0 : 1; i < run.taps; i++) {     /* without an output, nothing follows the first (deepest) tap */
-        char name[160];
-        snprintf(name, sizeof name, "value added at %.130s", taps[i].path);
-        part(c, name, steer[i].leaf, steer[i].dleaf);
-    }
+    less_ones(&c->all, written);
+    tap_parts(&c->all, c->y.x ? 0 : 1);                   /* without an output, nothing follows the first (deepest) tap */
     GradCheck g = { loss, c, 1e-6, most };
-    gradcheck(what, &g, c->part, c->parts, c->unet || c->vae ? NET_LIMIT : LIMIT);
+    gradcheck(what, &g, c->all.part, c->all.parts, c->unet || c->vae ? NET_LIMIT : LIMIT);
     check_true(run_ok(&run) ? what : run.status.text, run_ok(&run));
     check_true("every tap was called", run.taps == 0 || steer[run.taps - 1].calls > 0);
 }
@@ -125,7 +81,7 @@ static void layers(void)
     Case c = begin(linear_case, SHAPE(2, 5, 3), SHAPE(2, 5, 4));
     c.linear = linear_make_1x1(3, 4);
     c.context = fresh(c.y.s, 0, 1);
-    Tensor dx = wanted(&c, "x", c.x, 0);
+    Tensor dx = wanted(&c.all, "x", c.x, 0);
     Walk w = walk_of(&c);
     linear_walk(&c.linear, &w, "linear");
     c.forward(&c);
@@ -134,7 +90,7 @@ static void layers(void)
 
     c = begin(conv_case, SHAPE(2, 5, 4, 3), SHAPE(2, 2, 2, 4));
     c.conv = conv_make(3, 4, 3, 2, 0, 1);
-    dx = wanted(&c, "x", c.x, 0);
+    dx = wanted(&c.all, "x", c.x, 0);
     w = walk_of(&c);
     conv_walk(&c.conv, &w, "conv");
     c.forward(&c);
@@ -145,8 +101,8 @@ static void layers(void)
     c.norm = norm_make(6, 2, 1e-5, ACT_SILU);
     c.scale = fresh(SHAPE(2, 6), 0, 0.5);
     c.shift = fresh(SHAPE(2, 6), 0, 0.5);
-    dx = wanted(&c, "x", c.x, 0);
-    Tensor dscale = wanted(&c, "scale", c.scale, 1), dshift = wanted(&c, "shift", c.shift, 1);
+    dx = wanted(&c.all, "x", c.x, 0);
+    Tensor dscale = wanted(&c.all, "scale", c.scale, 1), dshift = wanted(&c.all, "shift", c.shift, 1);
     w = walk_of(&c);
     norm_walk(&c.norm, &w, "norm");
     c.forward(&c);
@@ -155,7 +111,7 @@ static void layers(void)
 
     c = begin(norm_case, SHAPE(2, 5, 6, 0), SHAPE(2, 5, 6, 0));
     c.norm = norm_make(6, 0, 1e-5, ACT_NONE);
-    dx = wanted(&c, "x", c.x, 0);
+    dx = wanted(&c.all, "x", c.x, 0);
     w = walk_of(&c);
     norm_walk(&c.norm, &w, "norm");
     Tensor none = {0};
@@ -174,10 +130,10 @@ static void resblocks(const char *what, int in, int out, int time, bool scale_sh
     c.res = resblock_make(in, out, time, 2, 1e-5, scale_shift, divide);
     c.res.conv2_path = "res.conv2";
     if (tapped) tap_at(SITE_FEATURE, "res.conv2");
-    Tensor dx = wanted(&c, "x", c.x, 0), dsilu = {0};
+    Tensor dx = wanted(&c.all, "x", c.x, 0), dsilu = {0};
     if (time) {
         c.silu = fresh(SHAPE(2, time), 0, 1);
-        dsilu = wanted(&c, "silu(temb)", c.silu, 1);
+        dsilu = wanted(&c.all, "silu(temb)", c.silu, 1);
     }
     Walk w = walk_of(&c);
     resblock_walk(&c.res, &w);
@@ -199,18 +155,18 @@ static void attentions(const char *what, bool cross, bool causal, bool tapped)
     c.attention = attention_make(6, cross ? 4 : 6, 2, !cross, causal);
     c.attention.path = "attn";
     for (int i = 0; tapped && i < 4; i++) tap_at(kinds[i], "attn");
-    Tensor dx = wanted(&c, "x", c.x, 0), dcontext = {0};
+    Tensor dx = wanted(&c.all, "x", c.x, 0), dcontext = {0};
     if (cross) {
         c.context = fresh(SHAPE(2, 3, 4), 0, 1);
-        dcontext = wanted(&c, "context", c.context, 1);
+        dcontext = wanted(&c.all, "context", c.context, 1);
     }
     Walk w = walk_of(&c);
     attention_walk(&c.attention, &w, names);
     c.forward(&c);
     attention_backward(&run, &c.attention, dx, dcontext, c.weight, &c.attention_cache);
     /* Softmax does not feel a bias on the keys: that gradient is zero, and its own check. */
-    for (int i = 0; i < c.parts; i++)
-        if (!strcmp(c.part[i].name, "k.bias") && !tapped) c.part[i] = c.part[--c.parts];
+    for (int i = 0; i < c.all.parts; i++)
+        if (!strcmp(c.all.part[i].name, "k.bias") && !tapped) c.all.part[i] = c.all.part[--c.all.parts];
     check(what, &c, 1, 40);
 }
 
@@ -224,21 +180,21 @@ static void transformers(void)
     c.block = attention_block_make(4, 2, 1e-6);
     c.block.attention.path = "attn";
     tap_at(SITE_PROBS, "attn");
-    Tensor dx = wanted(&c, "x", c.x, 0);
+    Tensor dx = wanted(&c.all, "x", c.x, 0);
     Walk w = walk_of(&c);
     attention_block_walk(&c.block, &w);
     c.forward(&c);
     attention_block_backward(&run, &c.block, dx, c.weight, &c.block_cache);
-    for (int i = 0; i < c.parts; i++)
-        if (!strcmp(c.part[i].name, "to_k.bias")) c.part[i] = c.part[--c.parts];
+    for (int i = 0; i < c.all.parts; i++)
+        if (!strcmp(c.all.part[i].name, "to_k.bias")) c.all.part[i] = c.all.part[--c.all.parts];
     check("attention_block_backward", &c, 1, 40);
 
     for (int cross_only = 0; cross_only < 2; cross_only++) {
         c = begin(spatial_case, SHAPE(2, 2, 3, 4), SHAPE(2, 2, 3, 4));
         spatial_make(&c.spatial, 4, 2, 6, 2, 2, cross_only, cross_only, "t", &data, &run.status);
         c.context = fresh(SHAPE(2, 3, 6), 0, 1);
-        dx = wanted(&c, "x", c.x, 0);
-        Tensor dcontext = wanted(&c, "context", c.context, 1);
+        dx = wanted(&c.all, "x", c.x, 0);
+        Tensor dcontext = wanted(&c.all, "context", c.context, 1);
         w = walk_of(&c);
         spatial_walk(&c.spatial, &w);
         c.forward(&c);
@@ -271,9 +227,9 @@ static void unets(const char *what, const char *config, int H, int W, const Tap 
     c.t[0] = 0.37, c.t[1] = 3.2;
     if (u.context) c.context = fresh(SHAPE(2, 3, u.context), 0, 1);
     for (int i = 0; i < n; i++) tap_at(at[i].kind, at[i].path);
-    Tensor dz = wanted(&c, "z", c.x, 5), dcontext = {0};
-    if (u.context) dcontext = wanted(&c, "context", c.context, 5);
-    int written = c.parts;
+    Tensor dz = wanted(&c.all, "z", c.x, 5), dcontext = {0};
+    if (u.context) dcontext = wanted(&c.all, "context", c.context, 5);
+    int written = c.all.parts;
     fresh_weights(unet_walk, &u, &c);
     unet_case(&c);
     unet_backward(&run, &u, dz, dcontext, c.weight, &c.unet_pass);
@@ -294,7 +250,7 @@ static void unet_pull(void)
     c.context = fresh(SHAPE(2, 3, 6), 0, 1);
     tap_at(SITE_PROBS, "up_blocks.1.attentions.0.transformer_blocks.1.attn2");
     tap_at(SITE_FEATURE, "mid_block");
-    Tensor dz = wanted(&c, "z", c.x, 5), dcontext = wanted(&c, "context", c.context, 5);
+    Tensor dz = wanted(&c.all, "z", c.x, 5), dcontext = wanted(&c.all, "context", c.context, 5);
     unet_case(&c);
     unet_backward(&run, &u, dz, dcontext, none, &c.unet_pass);
     check("unet_backward, pulled by taps alone", &c, 2, 60);
@@ -349,8 +305,8 @@ static void decoder_half(void)
     c.silu = fresh(SHAPE(2, 32), 0, 1);
     Tensor z = fresh(SHAPE(2, 5, 6, 4), 0, 1);
     steps_forward(&run, list, &whole, z, c.silu, c.context, 0, list->n, false);
-    Tensor dx = wanted(&c, "value after the middle block", c.x, 5), dsilu = wanted(&c, "silu(temb)", c.silu, 1);
-    Tensor dcontext = wanted(&c, "context", c.context, 1), weight = fresh(c.y.s, 0, 0);
+    Tensor dx = wanted(&c.all, "value after the middle block", c.x, 5), dsilu = wanted(&c.all, "silu(temb)", c.silu, 1);
+    Tensor dcontext = wanted(&c.all, "context", c.context, 1), weight = fresh(c.y.s, 0, 0);
     tensor_copy(&run, weight, c.weight);
     steps_case(&c);
     steps_backward(&run, list, &half, dx, dsilu, dcontext, weight);
@@ -362,14 +318,14 @@ static void decode_case(Case *c) { vae_decode(&run, c->vae, c->y, &c->vae_pass, 
 
 static void drop_key_biases(Case *c)                      /* softmax does not feel them: zero gradients prove nothing */
 {
-    for (int i = c->parts; i-- > 0; )
-        if (strstr(c->part[i].name, "to_k.bias")) c->part[i] = c->part[--c->parts];
+    for (int i = c->all.parts; i-- > 0; )
+        if (strstr(c->all.part[i].name, "to_k.bias")) c->all.part[i] = c->all.part[--c->all.parts];
 }
 
 static void keep_half(Case *c, const char *prefix, const char *extra)        /* of the parameters, those that this half reads */
 {
-    for (int i = c->parts; i-- > 1; )
-        if (strncmp(c->part[i].name, prefix, strlen(prefix)) && strncmp(c->part[i].name, extra, strlen(extra))) c->part[i] = c->part[--c->parts];
+    for (int i = c->all.parts; i-- > 1; )
+        if (strncmp(c->all.part[i].name, prefix, strlen(prefix)) && strncmp(c->all.part[i].name, extra, strlen(extra))) c->all.part[i] = c->all.part[--c->all.parts];
 }
 
 static void vaes(void)
@@ -380,7 +336,7 @@ static void vaes(void)
     Case c = begin(encode_case, SHAPE(2, 3, 7, 6), SHAPE(2, 4, 3, 3));
     c.vae = &v;
     tap_at(SITE_FEATURE, "encoder.down_blocks.0");
-    Tensor dx = wanted(&c, "image", c.x, 5);
+    Tensor dx = wanted(&c.all, "image", c.x, 5);
     fresh_weights(vae_walk, &v, &c);
     encode_case(&c);
     vae_encode_backward(&run, &v, dx, c.weight, &c.vae_pass);
@@ -393,7 +349,7 @@ static void vaes(void)
     c = begin(decode_case, SHAPE(2, 2, 3, 3), SHAPE(2, 3, 6, 6));
     c.vae = &v;
     tap_at(SITE_FEATURE, "decoder.mid_block");
-    dx = wanted(&c, "z", c.x, 5);
+    dx = wanted(&c.all, "z", c.x, 5);
     fresh_weights(vae_walk, &v, &c);
     decode_case(&c);
     vae_decode_backward(&run, &v, dx, c.weight, &c.vae_pass);
@@ -413,7 +369,7 @@ static void posterior(void)
     Case c = begin(posterior_case, SHAPE(2, 4, 2, 3), SHAPE(2, 2, 2, 3));
     c.context = fresh(c.y.s, 0, 1);
     c.x.x[13] = 25, c.x.x[14] = -31;                      /* log variances outside the clamp: no gradient */
-    Tensor dx = wanted(&c, "moments", c.x, 5);
+    Tensor dx = wanted(&c.all, "moments", c.x, 5);
     vae_posterior_back(&run, dx, c.weight, c.x, c.context);
     check_true("the clamp passes nothing outside", dx.x[13] == 0 && dx.x[14] == 0);
     c.x.x[13] = 2, c.x.x[14] = -2;

@@ -24,12 +24,7 @@ static double loss(void *self)
     return (double)half_energy(&energy, &run, &v, NULL, 1.5, NULL);
 }
 
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
+static Tensor fresh(Shape s, double centre, double spread) { return grad_fresh(&run, &arena, s, centre, spread); }
 
 int main(void)
 {

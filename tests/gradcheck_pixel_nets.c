@@ -4,16 +4,11 @@
 #include "nn/pixel.h"
 #include "tensor/shape.h"
 #include "tensor/tokens.h"
-#include "tests/gradcheck.h"
+#include "tests/net_parts.h"
 #include "tests/pixel_nets.h"
 
 static const double LIMIT = 1e-7, NET_LIMIT = 1e-6;
-enum { MOST_PARTS = 400, MOST_TAPS = 16 };
 static const Tensor none = {0};
-static Arena weights, kept, scratch, data, steer_arena;
-static Run run;
-static Tap taps[MOST_TAPS];
-static Steer steer[MOST_TAPS];
 static Unet unet;
 static AdmClassifier classifier;
 
@@ -27,36 +22,15 @@ struct Case {
     AdmClassifierPass classifier_pass;
     int ids[2];
     double t[2];
-    GradPart part[MOST_PARTS];
-    char name[MOST_PARTS][160];
-    int parts;
+    Parts all;
 };
-
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &data, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
 
 static double loss(void *self)
 {
     Case *c = self;
     size_t keeps = kept.used, temps = scratch.used;
     c->forward(c);
-    double sum = grad_weighted(c->y, c->weight);
-    for (int i = 0; i < run.taps; i++) sum += steer[i].E;
-    arena_release(&kept, keeps);
-    arena_release(&scratch, temps);
-    return sum;
-}
-
-static void part(Case *c, const char *name, Tensor value, Tensor grad)
-{
-    if (c->parts == MOST_PARTS) exit(2);
-    snprintf(c->name[c->parts], sizeof c->name[0], "%s", name);
-    c->part[c->parts] = (GradPart){ c->name[c->parts], value, grad };
-    c->parts++;
+    return net_loss(c->y, c->weight, keeps, temps);
 }
 
 /* Gradients start from ones: they must be added to.  Softmax does not feel a bias on the keys, whose gradient is zero. */
@@ -70,21 +44,10 @@ static void visit(Walk *w, Param *p, const char *name)
     if (!keys) part(w->self, full, p->v, p->grad);
 }
 
-static Tensor wanted(Case *c, const char *name, Tensor value, double start)
-{
-    Tensor grad = fresh(value.s, start, 0);
-    part(c, name, value, grad);
-    return grad;
-}
-
 static Case begin(void (*forward)(Case *c), Shape x, Shape y)
 {
     Case c = { .forward = forward, .t = { 0.37, 3.2 } };
-    run.taps = 0;
-    arena_release(&kept, 0);
-    arena_release(&scratch, 0);
-    arena_release(&data, 0);
-    arena_release(&steer_arena, 0);
+    forget_all();
     c.x = fresh(x, 0, 1);
     c.y = fresh(y, 0, 0);
     c.weight = fresh(y, 0, 1);
@@ -93,15 +56,10 @@ static Case begin(void (*forward)(Case *c), Shape x, Shape y)
 
 static void check(const char *what, Case *c, int written, size_t most, double limit)
 {
-    for (int i = written; i < c->parts; i++)
-        for (size_t k = 0; k < tensor_count(c->part[i].grad); k++) c->part[i].grad.x[k] -= 1;
-    for (int i = 0; i < run.taps; i++) {
-        char name[160];
-        snprintf(name, sizeof name, "value added at %.130s", taps[i].path);
-        part(c, name, steer[i].leaf, steer[i].dleaf);
-    }
+    less_ones(&c->all, written);
+    tap_parts(&c->all, 0);
     GradCheck g = { loss, c, 1e-6, most };
-    gradcheck(what, &g, c->part, c->parts, limit);
+    gradcheck(what, &g, c->all.part, c->all.parts, limit);
     check_true(run_ok(&run) ? what : run.status.text, run_ok(&run));
     for (int i = 0; i < run.taps; i++) check_true(taps[i].path, steer[i].calls > 0);
 }
@@ -118,8 +76,8 @@ static void resampling(const char *what, ResSize size, int in, int out, bool sca
     c.res.resample = size;
     c.res.names = RES_ADM;
     c.silu = fresh(SHAPE(2, 5), 0, 1);
-    Tensor dx = wanted(&c, "x", c.x, 5), dsilu = wanted(&c, "silu(temb)", c.silu, 1);
-    Walk w = { .visit = visit, .self = &c };
+    Tensor dx = wanted(&c.all, "x", c.x, 5), dsilu = wanted(&c.all, "silu(temb)", c.silu, 1);
+    Walk w = { .visit = visit, .self = &c.all };
     resblock_walk(&c.res, &w);
     c.forward(&c);
     resblock_backward(&run, &c.res, dx, dsilu, c.weight, &c.res_cache);
@@ -131,7 +89,7 @@ static void mean_case(Case *c) { prepend_mean(&run, c->y, c->x); }
 static void means(void)
 {
     Case c = begin(mean_case, SHAPE(2, 5, 3), SHAPE(2, 6, 3));
-    Tensor dx = wanted(&c, "x", c.x, 5);
+    Tensor dx = wanted(&c.all, "x", c.x, 5);
     prepend_mean_back(&run, dx, c.weight);
     check("prepend_mean_back", &c, 1, 100, LIMIT);
 }
@@ -143,7 +101,7 @@ static void log_probability(void)
     Case c = begin(logp_case, SHAPE(2, 5), SHAPE(2));
     c.ids[0] = 4, c.ids[1] = 0;
     c.weight.x[0] = c.weight.x[1] = 1;                    /* its gradient is that of the sum */
-    Tensor dx = wanted(&c, "logits", c.x, 5);
+    Tensor dx = wanted(&c.all, "logits", c.x, 5);
     adm_classifier_logp(&run, none, dx, c.x, c.ids);
     check("adm_classifier_logp", &c, 1, 100, LIMIT);
 }
@@ -165,8 +123,8 @@ static void unets(const char *what, const char *config, const Tap *at, int n)
     for (int i = 0; i < n; i++) taps[i] = steer_tap(&steer[i], at[i].kind, at[i].path, &steer_arena);
     run.tap = taps;
     run.taps = n;
-    Tensor dx = wanted(&c, "x", c.x, 5);
-    Walk w = { .visit = visit, .self = &c };
+    Tensor dx = wanted(&c.all, "x", c.x, 5);
+    Walk w = { .visit = visit, .self = &c.all };
     unet_walk(&unet, &w);
     c.forward(&c);
     unet_backward(&run, &unet, dx, none, c.weight, &c.pass);
@@ -179,11 +137,11 @@ static void decode_case(Case *c) { unet_decode(&run, &unet, c->y, &c->pass, &c->
 /* Parameters that a half does not read have no gradient in it. */
 static void keep_read(Case *c, int from)
 {
-    for (int i = c->parts; i-- > from; ) {
+    for (int i = c->all.parts; i-- > from; ) {
         bool read = false;
-        for (size_t k = 0; k < tensor_count(c->part[i].grad); k++) read = read || c->part[i].grad.x[k] != 1;
+        for (size_t k = 0; k < tensor_count(c->all.part[i].grad); k++) read = read || c->all.part[i].grad.x[k] != 1;
         if (read) continue;
-        c->part[i] = c->part[--c->parts];
+        c->all.part[i] = c->all.part[--c->all.parts];
     }
 }
 
@@ -193,13 +151,13 @@ static void halves(const char *config, int *read)
     pixel_unet(&unet, config, &weights, &run.status);
     Shape h = unet_h_shape(&unet, 2, 4, 4);
     Case c = begin(encode_case, SHAPE(2, 3, 4, 4), h);
-    Tensor dx = wanted(&c, "x", c.x, 5);
-    Walk w = { .visit = visit, .self = &c };
+    Tensor dx = wanted(&c.all, "x", c.x, 5);
+    Walk w = { .visit = visit, .self = &c.all };
     unet_walk(&unet, &w);
     c.forward(&c);
     unet_encode_backward(&run, &unet, dx, none, c.weight, &c.pass);
     keep_read(&c, 1);
-    *read += c.parts - 1;
+    *read += c.all.parts - 1;
     check("unet_encode_backward", &c, 1, 4, NET_LIMIT);
 
     /* The encoded pass is fixed, and with it the time embedding: it is not differentiated here. */
@@ -208,13 +166,13 @@ static void halves(const char *config, int *read)
     c = begin(decode_case, SHAPE(2, 3, 4, 4), SHAPE(2, unet.config.out_channels, 4, 4));
     unet_encode(&run, &unet, none, &c.encoded, c.x, c.t, none, false);
     c.h = fresh(h, 0, 1);
-    Tensor dh = wanted(&c, "h", c.h, 5);
-    w = (Walk){ .visit = visit, .self = &c };
+    Tensor dh = wanted(&c.all, "h", c.h, 5);
+    w = (Walk){ .visit = visit, .self = &c.all };
     steps_walk(&unet.steps, &w);
     c.forward(&c);
     unet_decode_backward(&run, &unet, dh, c.weight, &c.pass);
     keep_read(&c, 1);
-    *read += c.parts - 1;
+    *read += c.all.parts - 1;
     check("unet_decode_backward", &c, 1, 4, NET_LIMIT);
 }
 
@@ -227,16 +185,16 @@ static void classifiers(void)
     Case c = begin(classifier_case, SHAPE(2, 3, 4, 4), SHAPE(2, 5));
     static const Tap at[] = { { .kind = SITE_PROBS, .path = "out.2" }, { .kind = SITE_QUERY, .path = "out.2" }, { .kind = SITE_FEATURE, .path = "out.0" } };
     for (int i = 0; i < 3; i++) taps[i] = steer_tap(&steer[i], at[i].kind, at[i].path, &steer_arena);
-    Tensor dx = wanted(&c, "x", c.x, 5);
-    Walk w = { .visit = visit, .self = &c };
+    Tensor dx = wanted(&c.all, "x", c.x, 5);
+    Walk w = { .visit = visit, .self = &c.all };
     adm_classifier_walk(&classifier, &w);
-    int parts = c.parts;
+    int parts = c.all.parts;
     c.forward(&c);
     adm_classifier_backward(&run, &classifier, dx, c.weight, &c.classifier_pass);
     check("adm_classifier_backward", &c, 1, 2, NET_LIMIT);
     run.tap = taps;
     run.taps = 3;
-    c.parts = 1;
+    c.all.parts = 1;
     check_true("the classifier's parameters were all tried", parts > 70);
     c.forward(&c);
     adm_classifier_backward(&run, &classifier, dx, c.weight, &c.classifier_pass);

@@ -20,12 +20,7 @@ struct Case {
     int first;
 };
 
-static Tensor fresh(Shape s, double centre, double spread)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, centre, spread);
-    return t;
-}
+static Tensor fresh(Shape s, double centre, double spread) { return grad_fresh(&run, &arena, s, centre, spread); }
 
 static Tensor ones(Shape s) { return fresh(s, 1, 0); }
 

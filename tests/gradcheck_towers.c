@@ -13,19 +13,8 @@ static Arena arena, kept, scratch;
 static Status status;
 static const Tensor none = {0};
 
-static Tensor fresh(Shape s)
-{
-    Tensor t = tensor_in(&run, &arena, s);
-    grad_fill(t, 0, 1);
-    return t;
-}
-
-static Tensor about(Shape s, double centre, double spread)
-{
-    Tensor t = fresh(s);
-    grad_fill(t, centre, spread);
-    return t;
-}
+static Tensor fresh(Shape s) { return grad_fresh(&run, &arena, s, 0, 1); }
+static Tensor about(Shape s, double centre, double spread) { return grad_fresh(&run, &arena, s, centre, spread); }
 
 static void forget(void)
 {

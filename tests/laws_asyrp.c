@@ -2,31 +2,13 @@
  * passes it must; what several blocks add is a sum; tables and intervals.  Released memory is poisoned. */
 #include "guidance/asyrp_learn.h"
 #include "guidance/cfg.h"
-#include "tests/tiny_nets.h"
+#include "tests/laws_guided.h"
 
 enum { STEPS = 5, T = 5, D = 6, H = 6, NUMBERS = 32 };
-static Arena weights, keep_arena = { .poison = true }, temp_arena = { .poison = true }, step_arena = { .poison = true }, run_arena = { .poison = true };
-static Run run = { .keep = &keep_arena, .temp = &temp_arena, .step = &step_arena, .run = &run_arena, .threads = 1 };
-static Unet unet;
-static Schedule schedule;
 static Delta delta[3];
 static Tensor z0, none, text, other;
 static int forwards[STEPS], decodes[STEPS];
 static double etas;
-
-static Tensor filled(Shape s)
-{
-    Tensor t = tensor_in(&run, &weights, s);
-    for (size_t i = 0; i < tensor_count(t); i++) t.x[i] = (real)check_uniform();
-    return t;
-}
-
-static Tensor copy_of(Tensor t)
-{
-    Tensor y = tensor_in(&run, &weights, t.s);
-    tensor_copy(&run, y, t);
-    return y;
-}
 
 static bool counts(void *user, const GuideReport *report, Tensor z, Tensor x0)
 {

@@ -6,29 +6,11 @@
 #include "guidance/pix2pixzero.h"
 #include "guidance/plugplay.h"
 #include "guidance/prompt2prompt.h"
-#include "tests/tiny_nets.h"
+#include "tests/laws_guided.h"
 
 enum { STEPS = 4, T = 5, D = 6, MOST_NUMBERS = 32 };
-static Arena weights, keep_arena = { .poison = true }, temp_arena = { .poison = true }, step_arena = { .poison = true }, run_arena = { .poison = true };
-static Run run = { .keep = &keep_arena, .temp = &temp_arena, .step = &step_arena, .run = &run_arena, .threads = 1 };
-static Unet unet;
-static Schedule schedule;
 static Tensor z0, none, cat, dog;
 static int forwards[STEPS], backwards[STEPS];
-
-static Tensor filled(Shape s)
-{
-    Tensor t = tensor_in(&run, &weights, s);
-    for (size_t i = 0; i < tensor_count(t); i++) t.x[i] = (real)check_uniform();
-    return t;
-}
-
-static Tensor copy_of(Tensor t)
-{
-    Tensor y = tensor_in(&run, &weights, t.s);
-    tensor_copy(&run, y, t);
-    return y;
-}
 
 static bool counts(void *user, const GuideReport *report, Tensor z, Tensor x0)
 {
@@ -339,13 +321,9 @@ static void inversion_times(void)
 
 int main(void)
 {
-    static const ScheduleConfig config = { .train_steps = 1000, .steps_offset = 1, .beta_start = 0.00085, .beta_end = 0.012, .beta = BETA_SCALED_LINEAR };
-    run.k = kernels_pick(NULL);
-    run.blas = true;
-    tiny_unet(&unet, "{\"in_channels\":4,\"out_channels\":4,\"block_out_channels\":[8,12],\"layers_per_block\":1,\"norm_num_groups\":2,"
-              "\"down_block_types\":[\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\"],"
-              "\"attention_head_dim\":2,\"cross_attention_dim\":6}", &weights, &run.status);
-    schedule_make(&schedule, &config, ALPHAS_FLOAT64, STEPS, &weights, &run.status);
+    latent_net("{\"in_channels\":4,\"out_channels\":4,\"block_out_channels\":[8,12],\"layers_per_block\":1,\"norm_num_groups\":2,"
+               "\"down_block_types\":[\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\"],"
+               "\"attention_head_dim\":2,\"cross_attention_dim\":6}", STEPS);
     z0 = filled(SHAPE(4, 8, 6));
     none = filled(SHAPE(T, D)), cat = filled(SHAPE(T, D)), dog = filled(SHAPE(T, D));
     prompts();

@@ -1,77 +1,7 @@
 /* What must hold for the networks whatever the numbers are, in both builds: remembering or recomputing, one thread or four,
- * one image or two, looked at or not, all give the same bits; memory comes back; every shortage of it is reported; what is not
- * wanted is not computed, and costs no bit of what is. */
-#include "tests/tiny_nets.h"
-
-static Arena weights, data, steer_arena;
-static Run run;
-static Arena kept, scratch;
-static const Kernels *table;
-static Unet unet;
-static Vae vae;
-
-typedef struct { Tensor out, dz, dcontext, z, deps, context; double t[2]; } Io;
-
-static Tensor fresh(Shape s)
-{
-    Tensor t = tensor_in(&run, &data, s);
-    for (size_t i = 0, n = tensor_count(t); i < n; i++) t.x[i] = (real)check_uniform();
-    return t;
-}
-
-static Tensor room(Shape s) { return tensor_in(&run, &data, s); }
-/* Wide enough for Winograd convolutions at 16x16. */
-static const char *const UNET_WIDE =
-    "{\"block_out_channels\":[32,64],\"down_block_types\":[\"CrossAttnDownBlock2D\",\"DownBlock2D\"],\"layers_per_block\":1,"
-    "\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\"],\"attention_head_dim\":4,\"cross_attention_dim\":6,"
-    "\"norm_num_groups\":8,\"out_channels\":3}";
-
-static Run quiet(void)
-{
-    return (Run){ .keep = &kept, .temp = &scratch, .k = table, .threads = 1, .blas = true };
-}
-
-static void start(const char *config)
-{
-    run = quiet();
-    arena_release(&weights, 0);
-    arena_release(&data, 0);
-    arena_release(&steer_arena, 0);
-    if (config == VAE_TINY) tiny_vae(&vae, config, &weights, &run.status);
-    else planned_unet(&unet, config, config == UNET_WIDE ? 16 : 0, &weights, &run.status);
-    check_true(run_ok(&run) ? "a tiny network is built" : run.status.text, run_ok(&run));
-}
-
-static Io io(int N, int H, int W)
-{
-    const UnetConfig *c = &unet.config;
-    Io a = { .z = fresh(SHAPE(N, c->in_channels, H, W)), .deps = fresh(SHAPE(N, c->out_channels, H, W)), .t = { 981, 20.5 } };
-    if (unet.context) a.context = fresh(SHAPE(N, 3, unet.context));
-    a.out = room(a.deps.s);
-    a.dz = room(a.z.s);
-    if (a.context.x) a.dcontext = room(a.context.s);
-    return a;
-}
-
-static Io again(const Io *a)
-{
-    Io b = *a;
-    b.out = room(a->out.s);
-    b.dz = room(a->dz.s);
-    if (a->dcontext.x) b.dcontext = room(a->dcontext.s);
-    return b;
-}
-
-static void forward_backward(Run *r, Io *a, bool recompute)
-{
-    size_t keeps = r->keep->used, temps = r->temp->used;
-    UnetPass p;
-    unet_forward(r, &unet, a->out, &p, a->z, a->t, a->context, recompute);
-    size_t held = r->keep->used;
-    unet_backward(r, &unet, a->dz, a->dcontext, a->deps, &p);
-    if (run_ok(r)) check_true("backward leaves the arenas as it found them", r->keep->used == held && r->temp->used == temps);
-    arena_release(r->keep, keeps);
-}
+ * one image or two, looked at or not, all give the same bits; memory comes back; what is not wanted is not computed, and costs no
+ * bit of what is. */
+#include "tests/nets_io.h"
 
 /* ---- gradients of all parameters, as one heap of numbers ---- */
 
@@ -323,120 +253,6 @@ static void nothing_pulled(void)
     check_true("backward of a pass that remembered nothing is refused", run.status.code == E_OPTION);
 }
 
-/* ---- errors ---- */
-
-static bool stop_at(void *user) { return --*(int *)user < 0; }
-
-static void stopping(void)
-{
-    start(UNET_PLAIN);
-    Io a = io(1, 4, 4);
-    int stopped = 0, asked = 0;
-    for (int n = 0; n < 200 && stopped == n; n++) {
-        int left = n;
-        run = quiet();
-        run.stop = stop_at;
-        run.user = &left;
-        forward_backward(&run, &a, n % 2);
-        stopped += run.status.code == E_STOP;
-        asked = n;
-    }
-    check_true("asked to stop between steps, forward and backward", stopped > 40 && asked == stopped && run_ok(&run));
-    arena_release(&kept, 0);
-    arena_release(&scratch, 0);
-}
-
-static void refusal(const char *what, Shape z, Shape context, Code code, const char *says)
-{
-    UnetPass p;
-    double t[2] = { 1, 1 };
-    run = quiet();
-    Tensor x = fresh(z), c = fresh(context), out = room(SHAPE(z.d[0], 3, z.d[2], z.d[3]));
-    unet_forward(&run, &unet, out, &p, x, t, c, false);
-    check_true(what, run.status.code == code && strstr(run.status.text, says));
-    if (!strstr(run.status.text, says)) puts(run.status.text);
-}
-
-static void refusals(void)
-{
-    start(UNET_PLAIN);
-    refusal("a latent of the wrong width", SHAPE(1, 5, 4, 4), SHAPE(1, 3, 6), E_SHAPE, "conv_in wants 4");
-    refusal("a text of the wrong width", SHAPE(1, 4, 4, 4), SHAPE(1, 3, 7), E_SHAPE, "cross-attention wants 6");
-    refusal("too few texts", SHAPE(2, 4, 4, 4), SHAPE(1, 3, 6), E_SHAPE, "1 texts for 2 latents");
-    start(UNET_VARIED);
-    UnetPass p;
-    double t = 1;
-    Tensor x = fresh(SHAPE(1, 4, 5, 4)), c = fresh(SHAPE(1, 3, 6));
-    unet_forward(&run, &unet, room(x.s), &p, x, &t, c, false);
-    check_true("an odd map where the reference's other downsampler rounds down",
-               run.status.code == E_SHAPE && strstr(run.status.text, "up_blocks.0.upsamplers.0"));
-    start(UNET_PLAIN);
-    Io a = io(1, 4, 4);
-    Tensor v = params_find(unet_walk, &unet, "mid_block.resnets.0.conv1.weight")->v;
-    params_find(unet_walk, &unet, "mid_block.resnets.0.conv1.weight")->v = (Tensor){0};
-    unet_forward(&run, &unet, a.out, &p, a.z, a.t, a.context, false);
-    check_true("an operation's error names the module", run.status.code == E_SHAPE && !strncmp(run.status.text, "mid_block.resnets.0: ", 21));
-    params_find(unet_walk, &unet, "mid_block.resnets.0.conv1.weight")->v = v;
-}
-
-static void look_on(void *self, Run *r, Tensor v) { (void)self, (void)r, (void)v; }
-
-/* Every shortage of memory, forward or backward, is an error and never a crash, and gives temporaries back; with enough the
- * bits are the old ones. */
-static void poverty(bool remember, bool recompute_)
-{
-    start(UNET_PLAIN);
-    Io a = io(1, 4, 4), b = again(&a);
-    forward_backward(&run, &a, false);
-    static Arena k, s;
-    const Tap eye = { SITE_FEATURE, "mid_block.resnets.0.conv2", NULL, look_on, NULL, false };
-    size_t enough = 0, refused = 0, held = 0;
-    for (size_t limit = 512; !enough && limit < 64u << 20; limit += limit / 24 / 64 * 64 + 64) {
-        k = s = (Arena){ .poison = true };
-        k.limit = s.limit = limit;
-        Run poor = quiet();
-        poor.temp = &s;
-        poor.keep = remember ? &k : &s;
-        poor.tap = &eye;
-        poor.taps = 1;
-        UnetPass p;
-        unet_forward(&poor, &unet, b.out, &p, b.z, b.t, b.context, recompute_);
-        if (remember) unet_backward(&poor, &unet, b.dz, b.dcontext, b.deps, &p);
-        if (run_ok(&poor)) enough = limit;
-        else if (poor.status.code == E_MEMORY) refused++;
-        else break;
-        held += s.used > 0;
-        arena_free(&k);
-        arena_free(&s);
-    }
-    check_true("every shortage of memory is reported", enough > 0 && refused > 30);
-    check_true("and temporaries are given back", !held);
-    check_true("and enough of it gives the same bits", same(a.out, b.out) && (!remember || same(a.dz, b.dz)));
-    arena_free(&k);
-    arena_free(&s);
-}
-
-/* Peak memory of a pass: recomputing must hold less than remembering, and no gradients less again. */
-static void frugality(void)
-{
-    start(UNET_PLAIN);
-    Io a = io(1, 24, 24);
-    size_t peak[3];
-    for (int i = 0; i < 3; i++) {
-        Arena k = {0}, s = {0};
-        Run r = quiet();
-        r.keep = i == 2 ? &s : &k;
-        r.temp = &s;
-        UnetPass p;
-        unet_forward(&r, &unet, a.out, &p, a.z, a.t, a.context, i == 1);
-        if (i < 2) unet_backward(&r, &unet, a.dz, a.dcontext, a.deps, &p);
-        peak[i] = k.peak + s.peak;
-        arena_free(&k);
-        arena_free(&s);
-    }
-    check_true("recomputing holds less than remembering, no gradients less again", peak[2] < peak[1] && peak[1] < peak[0]);
-}
-
 /* Transformed kernels serve both ways, where they pay.  Limit: five times the 2e-6 measured in float (Winograd
  * rounds as a sequential sum does, some 1e-6 a layer); in double nothing is transformed. */
 static void prepared(void)
@@ -494,12 +310,6 @@ static void structure(void)
     reading(UNET_VARIED, 4, 6);
     not_wanted();
     nothing_pulled();
-    stopping();
-    refusals();
-    poverty(true, false);
-    poverty(true, true);
-    poverty(false, false);
-    frugality();
 }
 
 int main(void)

@@ -1,26 +1,7 @@
 /* laws_text_rules.c -- what must hold of a guided run whatever the network is: rules that move a text.  Released memory
  * is poisoned, so a prediction that outlives its step shows as NaN. */
 #include "guidance/methods.h"
-#include "tests/tiny_nets.h"
-
-static Arena weights, keep_arena = { .poison = true }, temp_arena = { .poison = true }, step_arena = { .poison = true }, run_arena = { .poison = true };
-static Run run = { .keep = &keep_arena, .temp = &temp_arena, .step = &step_arena, .run = &run_arena, .threads = 2 };
-static Unet unet;
-static Schedule schedule;
-
-static Tensor filled(Shape s)
-{
-    Tensor t = tensor_in(&run, &weights, s);
-    for (size_t i = 0; i < tensor_count(t); i++) t.x[i] = (real)check_uniform();
-    return t;
-}
-
-static Tensor copy_of(Tensor t)
-{
-    Tensor y = tensor_in(&run, &weights, t.s);
-    tensor_copy(&run, y, t);
-    return y;
-}
+#include "tests/laws_guided.h"
 
 /* E = weight sum x0^2 / 2 */
 static acc small_x0(const Energy *e, Run *r, View *now, const View *ref, acc weight, void *state)
@@ -82,13 +63,10 @@ static void texts(void)
 
 int main(void)
 {
-    static const ScheduleConfig config = { .train_steps = 1000, .steps_offset = 1, .beta_start = 0.00085, .beta_end = 0.012, .beta = BETA_SCALED_LINEAR };
-    run.k = kernels_pick(NULL);
-    run.blas = true;
-    tiny_unet(&unet, "{\"in_channels\":4,\"out_channels\":4,\"block_out_channels\":[8],\"layers_per_block\":1,\"norm_num_groups\":2,"
-              "\"down_block_types\":[\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\"],\"attention_head_dim\":2,"
-              "\"cross_attention_dim\":6}", &weights, &run.status);
-    schedule_make(&schedule, &config, ALPHAS_FLOAT64, 2, &weights, &run.status);
+    run.threads = 2;
+    latent_net("{\"in_channels\":4,\"out_channels\":4,\"block_out_channels\":[8],\"layers_per_block\":1,\"norm_num_groups\":2,"
+               "\"down_block_types\":[\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\"],\"attention_head_dim\":2,"
+               "\"cross_attention_dim\":6}", 2);
     texts();
     return check_done();
 }

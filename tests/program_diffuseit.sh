@@ -1,25 +1,8 @@
 #!/bin/sh
 # program_diffuseit.sh -- `edit --method diffuseit` from outside, in pixels and in latents: pictures, what is said of a run, what is
-# refused, the same bytes again.  TILLER names the program (build/tiller).  Ends with "passed P failed F".
-tiller=$(readlink -f "${TILLER:-build/tiller}")
-models=$(cd "$(dirname "$0")/golden/models" && pwd)
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-good=0 bad=0
-
-check() { # NAME COMMAND...: the command succeeds
-    name=$1; shift
-    if "$@" >/dev/null 2>&1; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: FAILED ($*)"; fi
-}
-code() { # NAME WANTED ARGUMENTS...: exit code; the output is left in out and err
-    name=$1 wanted=$2; shift 2
-    "$tiller" "$@" >out 2>err; got=$?
-    if [ $got -eq "$wanted" ]; then good=$((good + 1)); else bad=$((bad + 1)); echo "$name: exit code $got, not $wanted: $(cat err)"; fi
-}
-said() { # NAME TEXT: the last command's standard error has it
-    if grep -q -- "$2" err; then good=$((good + 1)); else bad=$((bad + 1)); echo "$1: not said: \"$2\" in: $(cat err)"; fi
-}
+# refused, the same bytes again.
+. "$(dirname "$0")/outside.sh"
+models=$here/golden/models
 "$tiller" generate -q -m "$models/pix-adm-updown" -s 3 --steps 3 -o a.png
 "$tiller" generate -q -m "$models/pix-adm-updown" -s 4 --steps 3 -o b.png
 pixels="edit --method diffuseit -m $models/pix-adm-updown --dino $models/pix-dino --image a.png --example none --steps 8 --skip 4 --diff-iter 1 --resample-num 3 -s 3"
@@ -29,7 +12,7 @@ tame="--lambda-ssim 10 --lambda-contra-ssim 2 --lambda-dir-cls 1 --lambda-trg 20
 # shellcheck disable=SC2086
 {
 code 'in pixels' 0 $pixels $tame --target-image b.png -o x.png --log x.jsonl --strip s.png -v
-check 'a picture' sh -c 'head -c 4 x.png | grep -aq PNG'
+check 'a picture' png x.png
 check 'a line a call' sh -c '[ "$(wc -l <x.jsonl)" = 6 ]'                 # indices 3 (three rounds), 2, 1, 0
 check 'every line has its terms' sh -c '[ "$(grep -c "\"ssim\":.*\"contra\":.*\"trg\":.*\"l2_trg\":.*\"range\":.*\"grad_norm\":.*\"variance_high\":" x.jsonl)" = 6 ]'
 check 'dir_cls above diff-iter alone' sh -c '[ "$(grep -c dir_cls x.jsonl)" = 4 ]'
@@ -82,5 +65,4 @@ code 'bundled, with its own prompt' 0 $latent --target-image b.png -p "a sketch 
 check 'the prompt counts' sh -c '! cmp -s p.png q.png'
 }
 
-echo "passed $good failed $bad"
-[ $bad -eq 0 ]
+tally
