@@ -8,16 +8,15 @@
 #include "tensor/file.h"
 #include "tensor/torchkind.h"
 
-static const Option common_row[] = {
+const Option common_row[3] = {
     { "quiet",   'q', OPTION_FLAG,   offsetof(Common, quiet),   0, 0, NULL, NULL, "errors only on standard error", NULL },
     { "verbose", 'v', OPTION_FLAG,   offsetof(Common, verbose), 0, 0, NULL, NULL, "also times and memory", NULL },
     { "color",   0,   OPTION_CHOICE, offsetof(Common, color),   0, 0, "auto", "auto|always|never", "coloured messages", "colour" },
 };
-const OptionTable common_options = TABLE("Messages", common_row);
 
 enum { CPU_BEST, CPUS = 5, MATH_FAST = 0, MATH_REFERENCE = 1 };
 static const char *const cpu_name[CPUS] = { NULL, "plain", "avx2", "avx512", "neon" };
-static const Option machine_row[] = {
+const Option machine_row[5] = {
     MODEL_OPTION,
     { "threads",    't', OPTION_INT,    offsetof(Common, threads),     1, 1024, NULL, "N",
       "threads; the result is the same for any number [default: the processors this process may use]", NULL },
@@ -27,7 +26,6 @@ static const Option machine_row[] = {
     { "max-memory", 0,   OPTION_BYTES,  offsetof(Common, most_memory), 0, 0, NULL, "BYTES",
       "stop with exit code 4 rather than use more, as 500M or 8G; under a limit some products are done another way, and last bits may differ [default: no limit]", NULL },
 };
-const OptionTable machine_options = TABLE("Model and machine", machine_row);
 
 const char *common_math(const Common *m) { return m->math == MATH_REFERENCE ? "reference" : "fast"; }
 
@@ -158,6 +156,14 @@ bool common_pipeline(Pipeline *p, const Common *m, const char *folder)
     return opened;
 }
 
+bool common_memory(const Console *c, const Common *m, uint64_t wanted, const char *advice, Status *s)
+{
+    double bytes = (double)wanted, most = (double)m->most_memory, have = (double)system_memory();
+    if (most > 0 && bytes > most) status_fail(s, E_MEMORY, "about %.1f MB are wanted, --max-memory allows %.1f MB%s", bytes / 1e6, most / 1e6, advice);
+    else if (bytes > have) console_warning(c, "about %.0f MB are wanted, and %.0f MB are free", bytes / 1e6, have / 1e6);
+    return s->code == OK;
+}
+
 void common_surplus(const Console *c, const Model *m)
 {
     char first[200], shown[200];
@@ -201,6 +207,14 @@ void output_name(char *to, size_t room, const char *path, const char *insert)
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
     if (!dot || dot == base) dot = path + strlen(path);
     snprintf(to, room, "%.*s%s%s", (int)(dot - path), path, insert, dot);
+}
+
+void output_numbered(char *to, size_t room, const char *path, int image, int count, int step)
+{
+    char number[24] = "", insert[48];
+    if (count > 1) snprintf(number, sizeof number, "-%d", image);
+    if (step) snprintf(insert, sizeof insert, "%s-step%04d", number, step);
+    output_name(to, room, path, step ? insert : number);
 }
 
 const char *base_name(const char *path, char *to, size_t room)

@@ -5,41 +5,21 @@
 #include "ref/maps_picture.h"
 #include "ref/plot.h"
 #include "tensor/file.h"
-#include "tensor/hash.h"
 #include "tensor/safetensors.h"
 
-void edit_numbered(const EditRun *w, char *to, size_t room, const char *path)
-{
-    char number[40] = "";
-    if (w->e->count > 1) snprintf(number, sizeof number, "-%d", w->image);
-    output_name(to, room, path, number);
-}
-
-static bool save_picture(EditRun *w, const char *path, const Image *m, const PngText *texts, int n, char hex[65])
-{
-    size_t size = 0;
-    uint8_t *png = image_png(&w->arena, m, texts, n, &size, &w->status);
-    Sha256 h;
-    if (!png || !file_save(path, png, size, &w->status)) return false;
-    sha256_begin(&h);
-    sha256_add(&h, png, size);
-    sha256_end(&h, hex);
-    return true;
-}
+void edit_numbered(const EditRun *w, char *to, size_t room, const char *path) { output_numbered(to, room, path, w->image, w->e->count, 0); }
 
 bool edit_preview(EditRun *w, int step, Tensor x0)
 {
-    char path[1200], hex[65], insert[80], number[40] = "";
+    char path[1200];
     int W, H;
     size_t mark = w->p->run.run->used, own = w->arena.used;
-    if (w->e->count > 1) snprintf(number, sizeof number, "-%d", w->image);
-    snprintf(insert, sizeof insert, "%s-step%04d", number, step);
-    output_name(path, sizeof path, w->e->output, insert);
+    output_numbered(path, sizeof path, w->e->output, w->image, w->e->count, step);
     progress_clear(&w->progress);
     x0.s = SHAPE(1, x0.s.d[0], x0.s.d[1], x0.s.d[2]);
     const uint8_t *rgb = pipeline_decode(w->p, x0, &W, &H);
     Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
-    bool good = rgb && save_picture(w, path, &m, NULL, 0, hex);
+    bool good = rgb && image_save(path, &w->arena, &m, NULL, 0, NULL, &w->status);
     arena_release(&w->arena, own);
     arena_release(w->p->run.run, mark);
     return good;
@@ -55,7 +35,7 @@ static bool save_maps(EditRun *w, const Image *result)
     const Guided *g = w->guided;
     if (!folder_make(w->e->maps, &w->status)) return false;
     for (int k = 0; k < g->words.words && w->status.code == OK; k++) {
-        char word[40], path[1300], hex[65], number[20] = "";
+        char word[40], path[1300], number[20] = "";
         size_t n = 0;
         for (const char *p = g->words.word[k]; *p && n < sizeof word - 1; p++)
             if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", *p)) word[n++] = *p;
@@ -65,7 +45,7 @@ static bool save_maps(EditRun *w, const Image *result)
         snprintf(path, sizeof path, "%.1100s/%s%02d-%s.png", w->e->maps, number, k + 1, n ? word : "word");
         size_t mark = w->arena.used;
         Image m = map_picture(&w->arena, result, g->map[k], &w->status);
-        if (m.rgb) save_picture(w, path, &m, NULL, 0, hex);
+        if (m.rgb) image_save(path, &w->arena, &m, NULL, 0, NULL, &w->status);
         arena_release(&w->arena, mark);
     }
     if (w->status.code == OK) console_note(&w->console, "%s: a map of each of %d words", w->e->maps, g->words.words);
@@ -119,14 +99,14 @@ static bool source_picture(EditRun *w, Image *m, uint64_t seed)
 static bool save_strip(EditRun *w, const Image *result, uint64_t seed)
 {
     Image part[5] = { { 0 }, *result };
-    char path[1200], hex[65];
+    char path[1200];
     int word[3], n = shown_words(w, word);
     if (!source_picture(w, &part[0], seed)) return false;
     for (int i = 0; i < n && w->status.code == OK; i++) part[2 + i] = map_picture(&w->arena, result, w->guided->map[word[i]], &w->status);
     if (w->status.code != OK) return false;
     Image all = pictures_joined(&w->arena, part, 2 + n, false, &w->status);
     edit_numbered(w, path, sizeof path, w->e->strip);
-    if (!all.rgb || !save_picture(w, path, &all, NULL, 0, hex)) return false;
+    if (!all.rgb || !image_save(path, &w->arena, &all, NULL, 0, NULL, &w->status)) return false;
     console_note(&w->console, "%s: source, result%s", path, n ? ", attention" : "");
     return true;
 }
@@ -143,7 +123,7 @@ static bool save_result(EditRun *w, const Image *m, uint64_t seed)
     if (n && !w->hashes.files && !weights_hash(&w->hashes, w->folder, &w->status)) return false;
     Metadata about = edit_metadata(w, seed);
     if (n && !metadata_texts(texts, &w->arena, &about, &w->status)) return false;
-    if (!save_picture(w, path, m, texts, n, hex)) return false;
+    if (!image_save(path, &w->arena, m, texts, n, hex, &w->status)) return false;
     console_note(&w->console, "%s", path);
     console_event(&o, "image");
     json_text(&o, "path", path);
@@ -186,9 +166,8 @@ static bool keep_gradual(EditRun *w, const Image *m)
 
 bool edit_gradual_strip(EditRun *w)
 {
-    char hex[65];
     Image all = pictures_joined(&w->arena, w->gradual, w->e->count, false, &w->status);
-    if (!all.rgb || !save_picture(w, w->e->strip, &all, NULL, 0, hex)) return false;
+    if (!all.rgb || !image_save(w->e->strip, &w->arena, &all, NULL, 0, NULL, &w->status)) return false;
     console_note(&w->console, "%s: strengths from %g to %g", w->e->strip, w->deltas.from, w->deltas.to);
     return true;
 }
@@ -215,9 +194,8 @@ bool edit_outputs(EditRun *w, Tensor z, uint64_t seed)
 bool edit_reconstruction(EditRun *w)
 {
     Image part[2] = { w->picture, { (uint8_t *)(uintptr_t)w->guided->reconstruction, w->picture.H, w->picture.W, false } };
-    char hex[65];
     Image all = pictures_joined(&w->arena, part, 2, false, &w->status);
-    return all.rgb && save_picture(w, w->e->strip, &all, NULL, 0, hex);
+    return all.rgb && image_save(w->e->strip, &w->arena, &all, NULL, 0, NULL, &w->status);
 }
 
 bool edit_keep_last(EditRun *w)

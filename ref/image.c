@@ -3,6 +3,7 @@
 #include "ref/image.h"
 #include "ref/jpeg_check.h"
 #include "tensor/file.h"
+#include "tensor/hash.h"
 
 /* The decoder's memory: counted, and refused above a cap, so that a short file cannot ask for gigabytes. */
 enum { HEAD = 16, PIXEL_MOST = 24 };                      /* bytes per pixel: 16-bit RGBA inflated, unfiltered and narrowed */
@@ -136,4 +137,17 @@ uint8_t *image_png(Arena *a, const Image *m, const PngText *texts, int n, size_t
     uint8_t *out = png_with_texts(a, png, (size_t)bytes, texts, n, size, s);
     counted_free(png);
     return out;
+}
+
+bool image_save(const char *path, Arena *a, const Image *m, const PngText *texts, int n, char *hex, Status *s)
+{
+    size_t size = 0;
+    uint8_t *png = image_png(a, m, texts, n, &size, s);
+    Sha256 h;
+    if (!png || !file_save(path, png, size, s)) return false;
+    if (!hex) return true;
+    sha256_begin(&h);
+    sha256_add(&h, png, size);
+    sha256_end(&h, hex);
+    return true;
 }

@@ -12,6 +12,8 @@ bool image_load  (Image *m, Arena *a, const char *path, Status *s);          /* 
 bool image_decode(Image *m, Arena *a, const void *bytes, size_t size, const char *name, Status *s);
 /* A whole PNG file in the arena; NULL with E_MEMORY.  The same picture and texts give the same bytes. */
 uint8_t *image_png(Arena *a, const Image *m, const PngText *texts, int n, size_t *size, Status *s);
+/* The same to a file.  hex: SHA-256 of its bytes; NULL: nobody asks. */
+bool image_save(const char *path, Arena *a, const Image *m, const PngText *texts, int n, char *hex, Status *s);
 
 /* CROP: the largest centred part of the wanted proportions, resized.  PAD: resized to fit, black borders.  STRETCH: resized. */
 typedef enum { FIT_CROP, FIT_PAD, FIT_STRETCH } Fit;

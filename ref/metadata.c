@@ -122,19 +122,24 @@ static char *parameters(Arena *a, const Metadata *m)
     return to;
 }
 
-bool metadata_texts(PngText texts[METADATA_TEXTS], Arena *a, const Metadata *m, Status *s)
+bool metadata_pack(PngText texts[METADATA_TEXTS], Arena *a, JsonOut *o, const char *plain, Status *s)
 {
-    JsonOut o = {0};
-    object(&o, m);
-    char *json = o.failed ? NULL : arena_take(a, o.size + 1), *plain = parameters(a, m);
+    char *json = o->failed ? NULL : arena_take(a, o->size + 1);
     if (json) {
-        memcpy(json, o.bytes, o.size);
-        json[o.size] = 0;
+        memcpy(json, o->bytes, o->size);
+        json[o->size] = 0;
     }
-    json_free(&o);
+    json_free(o);
     if (!json || !plain) status_fail(s, E_MEMORY, "out of memory for the texts of a picture");
     texts[0] = (PngText){ "parameters", plain };
     texts[1] = (PngText){ "tiller", json };
     texts[2] = (PngText){ "Software", "tiller " TILLER_VERSION };
     return s->code == OK;
+}
+
+bool metadata_texts(PngText texts[METADATA_TEXTS], Arena *a, const Metadata *m, Status *s)
+{
+    JsonOut o = {0};
+    object(&o, m);
+    return metadata_pack(texts, a, &o, parameters(a, m), s);
 }

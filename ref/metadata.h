@@ -33,6 +33,8 @@ typedef struct {
 
 /* The three texts of a picture, in the arena: parameters, tiller, Software.  False with E_MEMORY. */
 bool metadata_texts(PngText texts[METADATA_TEXTS], Arena *a, const Metadata *m, Status *s);
+/* The same three from a finished JSON text, which is freed, and the plain one, NULL when memory was short for it. */
+bool metadata_pack(PngText texts[METADATA_TEXTS], Arena *a, JsonOut *o, const char *plain, Status *s);
 /* The members every description of a run has: the `start` event, --dry-run and the picture's own text share them. */
 void metadata_members(JsonOut *o, const Metadata *m);
 const char *prediction_name(Prediction p);

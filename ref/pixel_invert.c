@@ -5,7 +5,6 @@
 #include "ref/image.h"
 #include "ref/pixel_verbs.h"
 #include "ref/progress.h"
-#include "tensor/file.h"
 #include "tensor/safetensors.h"
 
 typedef struct {
@@ -34,7 +33,7 @@ static const OptionPage page = {
     "invert", "A picture to the noise it came from.", "tiller invert photo.png --model ffhq-256 --steps 50 -o z.safetensors", "IMAGE", 1, 1,
     "The way back from the noise is drawn, too, and measured in dB (PSNR). tiller generate --model FOLDER --latents FILE --sampler ddim, with the same "
     "respacing, starts from the noise.",
-    { TABLE("Inversion", row) }
+    { TABLE("Inversion", row), MACHINE_TABLE, COMMON_TABLE }
 };
 
 typedef struct {
@@ -132,15 +131,14 @@ static bool invert(Work *w)
 static bool save_strip(Work *w)
 {
     Status *s = &w->p->run.status;
-    size_t line = 3 * (size_t)w->picture.W, size;
+    size_t line = 3 * (size_t)w->picture.W;
     Image both = { arena_take(&w->arena, 2 * line * (size_t)w->picture.H), w->picture.H, 2 * w->picture.W, false };
     if (!both.rgb) status_fail(s, E_MEMORY, "out of memory: two pictures");
     for (int y = 0; y < both.H && both.rgb; y++) {
         memcpy(both.rgb + 2 * line * (size_t)y, w->picture.rgb + line * (size_t)y, line);
         memcpy(both.rgb + 2 * line * (size_t)y + line, w->back.rgb + line * (size_t)y, line);
     }
-    uint8_t *png = both.rgb ? image_png(&w->arena, &both, NULL, 0, &size, s) : NULL;
-    return png && file_save(w->v->strip, png, size, s);
+    return both.rgb && image_save(w->v->strip, &w->arena, &both, NULL, 0, NULL, s);
 }
 
 static bool save(Work *w)
@@ -164,12 +162,9 @@ int verb_pixel_invert(int argc, char **argv)
     Invert v = {0};
     PixelModel *p = calloc(1, sizeof *p);
     Work w = { .v = &v, .p = p };
-    OptionPage full = page;
     char *rest[1];
     int rests, code = EXIT_MEMORY;
-    full.table[1] = machine_options;
-    full.table[2] = common_options;
-    if (p && verb_begin(&w.console, &full, &v, argc, argv, rest, &rests, &code)) {
+    if (p && verb_begin(&w.console, &page, &v, argc, argv, rest, &rests, &code)) {
         w.console.computing = prepare(&w, rest[0]);
         if (w.console.computing && invert(&w)) save(&w);
         progress_clear(&w.progress);

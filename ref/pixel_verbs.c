@@ -98,17 +98,7 @@ bool pixel_texts(PngText texts[METADATA_TEXTS], Arena *a, const PixelText *t, St
 {
     JsonOut o = {0};
     object(&o, t);
-    char *json = o.failed ? NULL : arena_take(a, o.size + 1), *plain = parameters(a, t);
-    if (json) {
-        memcpy(json, o.bytes, o.size);
-        json[o.size] = 0;
-    }
-    json_free(&o);
-    if (!json || !plain) status_fail(s, E_MEMORY, "out of memory for the texts of a picture");
-    texts[0] = (PngText){ "parameters", plain };
-    texts[1] = (PngText){ "tiller", json };
-    texts[2] = (PngText){ "Software", "tiller " TILLER_VERSION };
-    return s->code == OK;
+    return metadata_pack(texts, a, &o, parameters(a, t), s);
 }
 
 void pixel_step_event(JsonOut *o, int image, const GuideReport *report, double seconds)

@@ -32,7 +32,7 @@ static const Option row[] = {
 };
 static const OptionPage page = {
     "edit", "A picture with attributes a small network has learned (Asyrp).", "tiller edit --method asyrp --model celeba --delta smile.pth -i me.png",
-    NULL, 0, 0, "tiller train asyrp learns such blocks.", { TABLE("Editing", row) }
+    NULL, 0, 0, "tiller train asyrp learns such blocks.", { TABLE("Editing", row), { 0 }, MACHINE_TABLE, COMMON_TABLE }
 };
 
 typedef struct {
@@ -189,9 +189,7 @@ static bool save(Work *w, const char *path, const Image *m)
 {
     Status *s = &w->p->run.status;
     JsonOut o = {0};
-    size_t size = 0;
-    uint8_t *png = m && m->rgb ? image_png(&w->arena, m, NULL, 0, &size, s) : NULL;
-    if (!png || !file_save(path, png, size, s)) return false;
+    if (!m || !m->rgb || !image_save(path, &w->arena, m, NULL, 0, NULL, s)) return false;
     console_note(&w->console, "%s", path);
     console_event(&o, "image");
     json_text(&o, "path", path);
@@ -212,11 +210,10 @@ static void edit(Work *w)
     if (s->code == OK && e->strip && !gradual && e->image) w->part[w->parts++] = w->photo;
     else if (s->code == OK && e->strip && !gradual) sample(w, 0);
     for (w->image = 0; w->image < e->count && s->code == OK; w->image++) {
-        char path[1200], number_of[40] = "";
+        char path[1200];
         double strength = gradual ? w->deltas.from + (w->deltas.to - w->deltas.from) * w->image / (e->count - 1) : own;
         snprintf(w->what, sizeof w->what, "picture %d of %d", w->image + 1, e->count);
-        if (e->count > 1) snprintf(number_of, sizeof number_of, "-%d", w->image);
-        output_name(path, sizeof path, e->output, number_of);
+        output_numbered(path, sizeof path, e->output, w->image, e->count, 0);
         save(w, path, sample(w, strength));
     }
     if (s->code != OK || !e->strip) return;
@@ -238,8 +235,6 @@ int verb_asyrp(int argc, char **argv)
     edit_defaults(&all->a.e);
     edit_methods(&all->rows, argc, argv, &s);
     full.table[1] = (OptionTable){ "Numbers of the method", all->rows.row, all->rows.rows };
-    full.table[2] = machine_options;
-    full.table[3] = common_options;
     if (s.code != OK) {
         w->console = console_begin(false, false, false, COLOR_AUTO);
         code = console_end(&w->console, console_error(&w->console, &s, NULL));

@@ -27,7 +27,7 @@ static const Option row[] = {
 static const OptionPage page = {
     "convert", "A checkpoint of torch to safetensors.", "tiller convert dino_deitsmall8_pretrain.pth model.safetensors", "FILE [OUT]", 1, 2,
     "FILE is what torch.save wrote (.pt, .pth, .ckpt, .bin), or safetensors. Of a checkpoint tensors alone are read: the pickle in it is interpreted "
-    "by a machine that can build nothing else, and executes nothing. OUT appears whole or not at all.", { TABLE("Conversion", row) }
+    "by a machine that can build nothing else, and executes nothing. OUT appears whole or not at all.", { TABLE("Conversion", row), COMMON_TABLE }
 };
 
 typedef struct {
@@ -179,12 +179,10 @@ int verb_convert(int argc, char **argv)
     static Conversion v;
     Console c;
     Status s = {0};
-    OptionPage full = page;
     char *rest[2];
     int rests, code;
-    full.table[1] = common_options;
     v = (Conversion){ .c = &c };
-    if (!verb_begin(&c, &full, &v.g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &v.g, argc, argv, rest, &rests, &code)) return code;
     v.from = rest[0];
     v.to = rests > 1 ? rest[1] : NULL;
     if (v.g.list) tensor_list(&c, v.from, &s);

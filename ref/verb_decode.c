@@ -2,7 +2,6 @@
 #include <string.h>
 #include "ref/image.h"
 #include "ref/verbs.h"
-#include "tensor/file.h"
 
 typedef struct { Common common; const char *output; bool no_metadata; } Decode;
 
@@ -14,23 +13,21 @@ static const Option row[] = {
 };
 static const OptionPage page = {
     "decode", "Latents to pictures.", "tiller decode latents.safetensors -o picture.png", "LATENTS", 1, 1,
-    "LATENTS is a safetensors file, key latents, [C,h,w] or [N,C,h,w], scaled as the UNet reads them.", { TABLE("Decoding", row) }
+    "LATENTS is a safetensors file, key latents, [C,h,w] or [N,C,h,w], scaled as the UNet reads them.", { TABLE("Decoding", row), MACHINE_TABLE, COMMON_TABLE }
 };
 
 static bool decode_one(const Decode *g, const Console *c, Pipeline *p, Tensor z, int i, int count, Arena *a)
 {
     Status *s = &p->run.status;
-    char path[1200], number[24] = "";
+    char path[1200];
     PngText software = { "Software", "tiller " TILLER_VERSION };
     int W, H;
-    size_t size, mark = p->run.run->used;
+    size_t mark = p->run.run->used;
     const uint8_t *rgb = pipeline_decode(p, tensor_rows(z, i, 1), &W, &H);
     if (!rgb) return false;
     Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
-    if (count > 1) snprintf(number, sizeof number, "-%d", i);
-    output_name(path, sizeof path, g->output, number);
-    uint8_t *png = image_png(a, &m, &software, !g->no_metadata, &size, s);
-    bool good = png && file_save(path, png, size, s);
+    output_numbered(path, sizeof path, g->output, i, count, 0);
+    bool good = image_save(path, a, &m, &software, !g->no_metadata, NULL, s);
     arena_release(a, 0);
     arena_release(p->run.run, mark);
     if (!good) return false;
@@ -54,7 +51,7 @@ static void decode(const Decode *g, Console *c, Pipeline *p, const char *file, A
     Tensor z = pipeline_latents(p, file);
     if (!z.x) return;
     int count = z.s.d[0];
-    output_name(path, sizeof path, g->output, count > 1 ? "-0" : "");
+    output_numbered(path, sizeof path, g->output, 0, count, 0);
     if (!output_check(path, s)) return;
     c->computing = true;
     for (int i = 0; i < count && decode_one(g, c, p, z, i, count, a); i++) { }
@@ -66,12 +63,9 @@ int verb_decode(int argc, char **argv)
     Console c;
     Pipeline p = {0};
     Arena a = {0};
-    OptionPage full = page;
     char *rest[1];
     int rests, code;
-    full.table[1] = machine_options;
-    full.table[2] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     decode(&g, &c, &p, rest[0], &a);
     code = verb_end(&c, &p.run.status);
     arena_free(&a);

@@ -45,7 +45,7 @@ static const OptionPage page = {
     "edit", "A picture in the look of another one or of a text (DiffuseIT).",
     "tiller edit --method diffuseit --image in.png --target-image look.png",
     NULL, 0, 0, "Switches of the method may be given without a number: --range-restart is --range-restart 1.",
-    { TABLE("Pictures and words", words_row), { 0 }, TABLE("Run", run_row) }
+    { TABLE("Pictures and words", words_row), { 0 }, TABLE("Run", run_row), MACHINE_TABLE, COMMON_TABLE }
 };
 
 bool diffuseit_asked(int argc, char **argv)
@@ -142,13 +142,6 @@ static void say_dry(const DitRun *w)
     for (int i = 0; i < DIT_NUMBERS; i++) printf("  %-22s%g\n", method_diffuseit.option[i].name, w->number[i]);
 }
 
-static bool save_picture(DitRun *w, const char *path, const Image *m, const PngText *texts, int n, Status *s)
-{
-    size_t size = 0;
-    uint8_t *png = image_png(&w->arena, m, texts, n, &size, s);
-    return png && file_save(path, png, size, s);
-}
-
 static bool outputs(DitRun *w, Status *s)
 {
     const DitSettings *t = w->s;
@@ -159,13 +152,13 @@ static bool outputs(DitRun *w, Status *s)
     json_close(&about, '}');
     PngText texts[1] = { { "tiller", about.bytes } };
     if (about.failed) status_fail(s, E_MEMORY, "out of memory: what the picture says about itself");
-    else save_picture(w, t->edit.output, &w->result, texts, !t->edit.no_metadata, s);
+    else image_save(t->edit.output, &w->arena, &w->result, texts, !t->edit.no_metadata, NULL, s);
     json_free(&about);
     if (s->code == OK && t->edit.strip) {
         Image part[3] = { w->source, w->target, w->result };
         if (!w->target.rgb) part[1] = w->result;
         Image all = pictures_joined(&w->arena, part, w->target.rgb ? 3 : 2, false, s);
-        if (all.rgb) save_picture(w, t->edit.strip, &all, NULL, 0, s);
+        if (all.rgb) image_save(t->edit.strip, &w->arena, &all, NULL, 0, NULL, s);
     }
     if (s->code != OK) return false;
     console_note(&w->console, "%s", t->edit.output);
@@ -254,8 +247,6 @@ int verb_diffuseit(int argc, char **argv)
     complete_switches(argc, argv, all->extra);
     full.verb = argv[0];
     full.table[1] = (OptionTable){ "Numbers of the method", all->rows.row, all->rows.rows };
-    full.table[3] = machine_options;
-    full.table[4] = common_options;
     if (all->status.code != OK) {
         w->console = console_begin(false, false, false, COLOR_AUTO);
         code = console_end(&w->console, console_error(&w->console, &all->status, NULL));

@@ -74,7 +74,7 @@ static const OptionPage page = {
     "edit", "Pictures under guidance: edits of a picture or of what a prompt and a seed give.",
     "tiller edit --method self-guidance -p \"a red car on grass\" --move car=0.25,0",
     NULL, 0, 0, "The numbers of a method are options too: tiller help METHOD, or --method METHOD --help, lists them.",
-    { TABLE("Words and edits", words_row), { 0 }, TABLE("Run", run_row) }
+    { TABLE("Words and edits", words_row), { 0 }, TABLE("Run", run_row), { 0 }, MACHINE_TABLE, COMMON_TABLE }
 };
 
 /* ---- the run ---- */
@@ -85,17 +85,6 @@ static const char *hint_of(const Status *s)
     if (strstr(s->text, "cannot run together")) return "run them one after the other: the second with --image on the first one's result";
     if (s->code == E_NUMBER) return "a smaller step or strength keeps the latent finite; -v shows energy and push of each step";
     return common_hint(s);
-}
-
-/* Better now than after minutes. */
-static bool memory_suffices(EditRun *w)
-{
-    double wanted = (double)estimate_guided(w->p, &w->request), most = (double)w->e->common.most_memory, have = (double)system_memory();
-    if (most > 0 && wanted > most)
-        run_fail(&w->p->run, E_MEMORY, "about %.1f MB are wanted, --max-memory allows %.1f MB%s", wanted / 1e6, most / 1e6, w->e->recompute ? "" : "; --recompute wants less");
-    else if (wanted > have)
-        console_warning(&w->console, "about %.0f MB are wanted, and %.0f MB are free", wanted / 1e6, have / 1e6);
-    return run_ok(&w->p->run);
 }
 
 static void say_start(EditRun *w)
@@ -156,7 +145,9 @@ static void one_picture(EditRun *w)
 static int edit(EditRun *w)
 {
     Status *s = &w->p->run.status;
-    if (edit_check(w->e, w->rows, w->verb, s) && edit_prepare(w) && (w->e->dry_run || memory_suffices(w))) {
+    const char *advice = w->e->recompute ? "" : "; --recompute wants less";
+    if (edit_check(w->e, w->rows, w->verb, s) && edit_prepare(w) &&
+        (w->e->dry_run || common_memory(&w->console, &w->e->common, estimate_guided(w->p, &w->request), advice, s))) {
         say_start(w);
         if (w->e->dry_run) {
             say_dry(w);
@@ -193,8 +184,6 @@ int verb_edit(int argc, char **argv)
         full.verb = argv[0];
         full.table[1] = (OptionTable){ "Numbers of the methods", all->rows.row, all->rows.rows };
         full.table[3] = (OptionTable){ "Mixing of predictions", all->mixing.row, CFG_NUMBERS };
-        full.table[4] = machine_options;
-        full.table[5] = common_options;
         if (verb_begin(&all->run.console, &full, all->run.e, argc, argv, NULL, &rests, &code)) code = edit(&all->run);
     }
     if (all) edit_work_free(all);

@@ -23,7 +23,7 @@ static const Option row[] = {
 };
 static const OptionPage page = {
     "encode", "A picture to latents.", "tiller encode photo.jpg -o photo.safetensors", "IMAGE", 1, 1,
-    "PNG or JPEG. EXIF orientation is ignored, and said so.", { TABLE("Encoding", row) }
+    "PNG or JPEG. EXIF orientation is ignored, and said so.", { TABLE("Encoding", row), MACHINE_TABLE, COMMON_TABLE }
 };
 
 /* The wanted size: as asked; one side asked: the other follows the picture's proportions; none: the model's own. */
@@ -82,12 +82,9 @@ int verb_encode(int argc, char **argv)
     Console c;
     Pipeline p = {0};
     Arena a = {0};
-    OptionPage full = page;
     char *rest[1];
     int rests, code;
-    full.table[1] = machine_options;
-    full.table[2] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     encode(&g, &c, &p, rest[0], &a);
     code = verb_end(&c, &p.run.status);
     arena_free(&a);

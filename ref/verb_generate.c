@@ -10,7 +10,6 @@
 #include "ref/progress.h"
 #include "ref/verbs.h"
 #include "tensor/file.h"
-#include "tensor/hash.h"
 
 typedef struct {
     Common common;
@@ -55,7 +54,7 @@ static const OptionPage page = {
     "generate", "Pictures from words.", "tiller generate --prompt \"a photo of a red car on grass\" --seed 7 -o car.png", NULL, 0, 0,
     "The same command gives the same bytes, for any number of threads and with or without previews. Pixel-space models (ADM, DDPM) have options of their "
     "own, --class and --classifier among them: tiller generate --model FOLDER --help.",
-    { TABLE("Picture", row) }
+    { TABLE("Picture", row), { 0 }, MACHINE_TABLE, COMMON_TABLE }
 };
 
 typedef struct {
@@ -80,15 +79,6 @@ static Metadata metadata_of(const Work *w, int image, uint64_t seed)
     return (Metadata){ .request = &w->request, .folder = w->folder, .math = common_math(&w->g->common), .kernels = w->p->run.k->name,
                        .schedule = &w->p->schedule, .weights = &w->hashes, .latents_sha256 = w->g->latents ? w->latents_sha256 : NULL,
                        .image = image, .seed = seed };
-}
-
-static void picture_path(const Work *w, char *to, size_t room, int image, int step)
-{
-    char number[40] = "", insert[80];
-    if (w->request.count > 1) snprintf(number, sizeof number, "-%d", image);
-    if (step) snprintf(insert, sizeof insert, "%s-step%04d", number, step);
-    else snprintf(insert, sizeof insert, "%s", number);
-    output_name(to, room, w->g->output, insert);
 }
 
 static bool on_step(void *user, int image, const SampleStep *at)
@@ -121,26 +111,13 @@ static void on_note(void *user, const char *text)
     console_warning(&w->console, "%s", text);
 }
 
-/* Encode, save; texts may be none.  hex: of the file's bytes. */
-static bool save_picture(Work *w, const char *path, const uint8_t *rgb, int W, int H, const PngText *texts, int n, char hex[65])
-{
-    Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
-    size_t size = 0;
-    uint8_t *png = image_png(&w->arena, &m, texts, n, &size, &w->status);
-    Sha256 h;
-    if (!png || !file_save(path, png, size, &w->status)) return false;
-    sha256_begin(&h);
-    sha256_add(&h, png, size);
-    sha256_end(&h, hex);
-    return true;
-}
-
 static bool on_preview(void *user, int image, int step, const uint8_t *rgb, int W, int H)
 {
     Work *w = user;
-    char path[1200], hex[65];
-    picture_path(w, path, sizeof path, image, step);
-    bool good = save_picture(w, path, rgb, W, H, NULL, 0, hex);
+    char path[1200];
+    Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
+    output_numbered(path, sizeof path, w->g->output, image, w->request.count, step);
+    bool good = image_save(path, &w->arena, &m, NULL, 0, NULL, &w->status);
     arena_release(&w->arena, 0);
     return good;
 }
@@ -161,14 +138,15 @@ static bool on_image(void *user, int image, uint64_t seed, const uint8_t *rgb, i
     char path[1200], hex[65];
     PngText texts[METADATA_TEXTS];
     JsonOut o = {0};
-    Metadata m = metadata_of(w, image, seed);
+    Metadata about = metadata_of(w, image, seed);
+    Image m = { (uint8_t *)(uintptr_t)rgb, H, W, false };
     int n = w->g->no_metadata ? 0 : METADATA_TEXTS;
     progress_clear(&w->progress);
-    picture_path(w, path, sizeof path, image, 0);
+    output_numbered(path, sizeof path, w->g->output, image, w->request.count, 0);
     if (n && !w->hashes.files && !weights_hash(&w->hashes, w->folder, &w->status)) return false;
-    if (n && !metadata_texts(texts, &w->arena, &m, &w->status)) return false;
+    if (n && !metadata_texts(texts, &w->arena, &about, &w->status)) return false;
     if (w->g->save_latents && !keep_latent(w, latent)) return false;
-    if (!save_picture(w, path, rgb, W, H, texts, n, hex)) return false;
+    if (!image_save(path, &w->arena, &m, texts, n, hex, &w->status)) return false;
     arena_release(&w->arena, 0);
     w->done++;
     console_note(&w->console, "%s", path);
@@ -248,19 +226,8 @@ static bool prepare(Work *w)
     console_detail(&w->console, "model: %s, looked through in %.2f s", w->folder, clock_seconds() - began);
     if (!choose_size(w, s)) return false;
     if (g->latents && !file_hash(w->latents_sha256, g->latents, s)) return false;
-    picture_path(w, path, sizeof path, 0, 0);
+    output_numbered(path, sizeof path, w->g->output, 0, w->request.count, 0);
     return output_check(path, s) && (!g->save_latents || output_check(g->save_latents, s));
-}
-
-/* Better now than after minutes. */
-static bool memory_suffices(Work *w)
-{
-    double wanted = (double)estimate_generate(w->p, &w->request), most = (double)w->g->common.most_memory, have = (double)system_memory();
-    if (most > 0 && wanted > most)
-        run_fail(&w->p->run, E_MEMORY, "about %.1f MB are wanted, --max-memory allows %.1f MB", wanted / 1e6, most / 1e6);
-    else if (wanted > have)
-        console_warning(&w->console, "about %.0f MB are wanted, and %.0f MB are free", wanted / 1e6, have / 1e6);
-    return run_ok(&w->p->run);
 }
 
 static void say_start(Work *w, const char *event)
@@ -312,7 +279,7 @@ static int generate(Work *w)
 {
     PipelineHooks hooks = { w, on_step, on_preview, on_image, on_note };
     Status *s = &w->p->run.status;
-    if (check_options(w->g, s) && prepare(w) && (w->g->dry_run || memory_suffices(w))) {
+    if (check_options(w->g, s) && prepare(w) && (w->g->dry_run || common_memory(&w->console, &w->g->common, estimate_generate(w->p, &w->request), "", s))) {
         w->console.computing = true;
         say_start(w, "start");
         if (w->g->dry_run) {
@@ -334,8 +301,6 @@ static bool parse(Work *w, Generate *g, int argc, char **argv, int *code)
     int rests;
     mixing_rows(&mixing, offsetof(Generate, mixing));
     full.table[1] = (OptionTable){ "Mixing of predictions (tiller help classifier-free)", mixing.row, CFG_RESCALE };
-    full.table[2] = machine_options;
-    full.table[3] = common_options;
     return verb_begin(&w->console, &full, g, argc, argv, NULL, &rests, code);
 }
 

@@ -13,7 +13,7 @@ typedef struct { Common common; } Info;
 static const Option row[] = { MODEL_OPTION, JSON_OPTION };
 static const OptionPage page = {
     "info", "What a model folder holds, and how this program runs.", "tiller info", "[MODEL|FILE]", 0, 1,
-    "Of a FILE (.safetensors, or a checkpoint of torch: .pt, .pth, .ckpt, .bin) its tensors are listed.", { TABLE("What", row) }
+    "Of a FILE (.safetensors, or a checkpoint of torch: .pt, .pth, .ckpt, .bin) its tensors are listed.", { TABLE("What", row), COMMON_TABLE }
 };
 
 static void kernel_names(char *to, size_t room)
@@ -112,11 +112,9 @@ int verb_info(int argc, char **argv)
     Console c;
     Parts t = {0};
     Status s = {0};
-    OptionPage full = page;
     char *rest[1], folder[1024];
     int rests, code;
-    full.table[1] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     if (rests && file_exists(rest[0]) && !g.common.model) {
         tensor_list(&c, rest[0], &s);
         return verb_end(&c, &s);

@@ -25,7 +25,7 @@ static const Option row[] = {
 static const OptionPage page = {
     "invert", "A picture to the noise it came from.", "tiller invert photo.png --prompt \"a photo of a cat on grass\" -o z.safetensors",
     "IMAGE", 1, 1, "The way back from the noise is drawn, too, and measured in dB (PSNR). tiller generate --latents FILE starts from the noise.",
-    { TABLE("Inversion", row) }
+    { TABLE("Inversion", row), { 0 }, MACHINE_TABLE, COMMON_TABLE }
 };
 
 static bool save(const EditRun *w, const Guided *g, Status *s)
@@ -75,8 +75,6 @@ int verb_invert(int argc, char **argv)
     if (!all) return code;
     EditRun *w = &all->run;
     full.table[1] = (OptionTable){ "Numbers of the method", all->rows.row, all->rows.rows };
-    full.table[2] = machine_options;
-    full.table[3] = common_options;
     if (all->status.code != OK) {
         w->console = console_begin(false, false, false, COLOR_AUTO);
         code = console_end(&w->console, console_error(&w->console, &all->status, NULL));

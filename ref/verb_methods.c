@@ -7,7 +7,7 @@ static const Option row[] = {
     { "json", 0, OPTION_FLAG, offsetof(Methods, common.json), 0, 0, NULL, NULL, "as JSON Lines, one method each", NULL },
 };
 static const OptionPage page = {
-    "methods", "The guidance methods, or one of them with its numbers.", "tiller methods self-guidance", "[METHOD]", 0, 1, NULL, { TABLE("Output", row) }
+    "methods", "The guidance methods, or one of them with its numbers.", "tiller methods self-guidance", "[METHOD]", 0, 1, NULL, { TABLE("Output", row), COMMON_TABLE }
 };
 
 enum { WIDTH = 79 };
@@ -126,11 +126,9 @@ int verb_methods(int argc, char **argv)
 {
     Methods g = {0};
     Console c;
-    OptionPage full = page;
     char *rest[1];
     int rests, code;
-    full.table[1] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     const MethodInfo *one = rests ? methods_find(rest[0]) : NULL;
     Status s = {0};
     if (rests && !one) {

@@ -8,7 +8,6 @@
 #include "ref/pixel_verbs.h"
 #include "ref/progress.h"
 #include "tensor/file.h"
-#include "tensor/hash.h"
 #include "tensor/safetensors.h"
 
 typedef struct {
@@ -61,7 +60,7 @@ static const OptionPage page = {
     "generate", "Pictures of a pixel-space model.", "tiller generate --model adm-64 --class 207 --classifier adm-64-noisy -s 7", NULL, 0, 0,
     "The folder of --model holds config.json with its kind (adm_unet, ddpm_unet) and model.safetensors. The same command gives the same bytes, "
     "for any number of threads. The published ImageNet models were sampled with --respacing 250, LSUN's with 1000 steps.",
-    { TABLE("Picture", row), TABLE("Refused with such a model", other) }
+    { TABLE("Picture", row), TABLE("Refused with such a model", other), MACHINE_TABLE, COMMON_TABLE }
 };
 
 typedef struct {
@@ -82,32 +81,16 @@ typedef struct {
     Status status;                                        /* of writing */
 } Work;
 
-static void picture_path(const Work *w, char *to, size_t room, int image, int step)
-{
-    char number[40] = "", insert[80];
-    if (w->d->count > 1) snprintf(number, sizeof number, "-%d", image);
-    if (step) snprintf(insert, sizeof insert, "%s-step%04d", number, step);
-    else snprintf(insert, sizeof insert, "%s", number);
-    output_name(to, room, w->d->output, insert);
-}
-
 static PixelText text_of(const Work *w, int image)
 {
     return (PixelText){ .model = w->p, .request = &w->request, .process = &w->process, .math = common_math(&w->d->common), .hashes = &w->hashes,
                         .latents = w->d->latents, .latents_sha256 = w->latents_sha256, .low_sha256 = w->d->low ? w->low_sha256 : NULL, .image = image, .count = w->d->count, .seed = w->seed + (uint64_t)image };
 }
 
-static bool save_picture(Work *w, const char *path, Tensor z, const PngText *texts, int n, char hex[65])
+static bool save_picture(Work *w, const char *path, Tensor z, const PngText *texts, int n, char *hex)
 {
     Image m = { pixel_levels(w->p, &w->arena, z), z.s.d[1], z.s.d[2], false };
-    size_t size = 0;
-    uint8_t *png = m.rgb ? image_png(&w->arena, &m, texts, n, &size, &w->status) : NULL;
-    Sha256 h;
-    if (!png || !file_save(path, png, size, &w->status)) return false;
-    sha256_begin(&h);
-    sha256_add(&h, png, size);
-    sha256_end(&h, hex);
-    return true;
+    return m.rgb && image_save(path, &w->arena, &m, texts, n, hex, &w->status);
 }
 
 static bool on_step(void *user, const GuideReport *report, double seconds, Tensor z, Tensor x0)
@@ -115,7 +98,7 @@ static bool on_step(void *user, const GuideReport *report, double seconds, Tenso
     Work *w = user;
     int step = report->clock.i + 1, every = w->d->preview_every;
     JsonOut o = {0};
-    char path[1200], hex[65];
+    char path[1200];
     (void)z;
     if (step == 1) {
         snprintf(w->what, sizeof w->what, "picture %d of %d", w->image + 1, w->d->count);
@@ -129,8 +112,8 @@ static bool on_step(void *user, const GuideReport *report, double seconds, Tenso
     pixel_step_event(&o, w->image, report, seconds);
     console_send(&w->console, &o);
     if (!every || step % every || step == report->clock.n) return true;
-    picture_path(w, path, sizeof path, w->image, step);
-    bool good = save_picture(w, path, x0, NULL, 0, hex);
+    output_numbered(path, sizeof path, w->d->output, w->image, w->d->count, step);
+    bool good = save_picture(w, path, x0, NULL, 0, NULL);
     arena_release(&w->arena, 0);
     return good;
 }
@@ -229,16 +212,8 @@ static bool prepare(Work *w)
     w->request.scale = !d->classifier ? 0 : d->scale >= 0 ? d->scale : pixel_model_scale(w->p);
     w->request.rng = d->rng ? RANDOM_PHILOX : RANDOM_TORCH;
     if (!choose_class(w) || !choose_process(w) || !choose_size(w) || !load_low(w)) return false;
-    picture_path(w, path, sizeof path, 0, 0);
+    output_numbered(path, sizeof path, w->d->output, 0, w->d->count, 0);
     return output_check(path, s) && (!d->save_latents || output_check(d->save_latents, s));
-}
-
-static bool memory_suffices(Work *w)
-{
-    double wanted = (double)estimate_pixel(w->p, w->request.W, w->request.H), most = (double)w->d->common.most_memory, have = (double)system_memory();
-    if (most > 0 && wanted > most) run_fail(&w->p->run, E_MEMORY, "about %.1f MB are wanted, --max-memory allows %.1f MB", wanted / 1e6, most / 1e6);
-    else if (wanted > have) console_warning(&w->console, "about %.0f MB are wanted, and %.0f MB are free", wanted / 1e6, have / 1e6);
-    return run_ok(&w->p->run);
 }
 
 static void say_start(Work *w)
@@ -290,7 +265,7 @@ static bool finish_picture(Work *w, Tensor z)
     PixelText t = text_of(w, w->image);
     int n = w->d->no_metadata ? 0 : METADATA_TEXTS;
     progress_clear(&w->progress);
-    picture_path(w, path, sizeof path, w->image, 0);
+    output_numbered(path, sizeof path, w->d->output, w->image, w->d->count, 0);
     if (n && !w->hashes.there && !pixel_hash(&w->hashes, w->p, &w->status)) return false;
     if (n && !pixel_texts(texts, &w->arena, &t, &w->status)) return false;
     if (w->d->save_latents && !keep_latent(w, z)) return false;
@@ -343,7 +318,7 @@ static void say_done(Work *w)
 static int generate(Work *w)
 {
     Status *s = &w->p->run.status;
-    if (prepare(w) && (w->d->dry_run || memory_suffices(w))) {
+    if (prepare(w) && (w->d->dry_run || common_memory(&w->console, &w->d->common, estimate_pixel(w->p, w->request.W, w->request.H), "", s))) {
         w->console.computing = true;
         say_start(w);
         if (w->d->dry_run) {
@@ -361,20 +336,17 @@ static int generate(Work *w)
 
 static bool parse(Work *w, Draw *d, Arena *words, int argc, char **argv, int *code)
 {
-    OptionPage full = page;
     Status s = {0};
     int rests;
-    full.table[2] = machine_options;
-    full.table[3] = common_options;
     *d = (Draw){ .scale = -1 };
-    if (!verb_begin(&w->console, &full, d, argc, argv, NULL, &rests, code)) return false;
+    if (!verb_begin(&w->console, &page, d, argc, argv, NULL, &rests, code)) return false;
     if (!d->params && !d->params_from) return true;
     if (!params_expand(words, &argc, &argv, d->params, d->params_from, &s)) {
         *code = console_end(&w->console, console_error(&w->console, &s, NULL));
         return false;
     }
     *d = (Draw){ .scale = -1 };
-    return verb_begin(&w->console, &full, d, argc, argv, NULL, &rests, code);
+    return verb_begin(&w->console, &page, d, argc, argv, NULL, &rests, code);
 }
 
 int verb_pixel(int argc, char **argv)

@@ -1,7 +1,6 @@
 #include "ref/image.h"
 #include "ref/maps_picture.h"
 #include "ref/verbs.h"
-#include "tensor/file.h"
 
 enum { SHEET_MOST = 64 };
 typedef struct { Common common; const char *output; } Sheet;
@@ -10,7 +9,7 @@ static const Option row[] = {
 };
 static const OptionPage page = {
     "sheet", "Pictures above each other, as one: strips to a contact sheet.", "tiller sheet strip-1.png strip-2.png -o sheet.png", "IMAGE ...", 1, SHEET_MOST,
-    NULL, { TABLE("Output", row) }
+    NULL, { TABLE("Output", row), COMMON_TABLE }
 };
 
 int verb_sheet(int argc, char **argv)
@@ -20,16 +19,12 @@ int verb_sheet(int argc, char **argv)
     Arena a = {0};
     Status s = {0};
     Image m[SHEET_MOST];
-    OptionPage full = page;
     char *rest[SHEET_MOST];
     int rests, code;
-    size_t size;
-    full.table[1] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     for (int i = 0; i < rests && s.code == OK; i++) image_load(&m[i], &a, rest[i], &s);
     Image all = s.code == OK ? pictures_joined(&a, m, rests, true, &s) : (Image){0};
-    uint8_t *png = all.rgb ? image_png(&a, &all, NULL, 0, &size, &s) : NULL;
-    if (png && file_save(g.output, png, size, &s)) console_note(&c, "%s", g.output);
+    if (all.rgb && image_save(g.output, &a, &all, NULL, 0, NULL, &s)) console_note(&c, "%s", g.output);
     code = console_end(&c, s.code == OK ? EXIT_DONE : console_error(&c, &s, common_hint(&s)));
     arena_free(&a);
     return code;

@@ -16,7 +16,7 @@ static const OptionPage page = {
     "sites", "The places in a network that guidance can read, replace and pull.", "tiller sites --width 128 --height 128", "[MODEL]", 0, 1,
     "Each line: component, kind, module path as in the checkpoint, shape for one image, megabytes. Kinds: feature [N,H,W,C]; "
     "probs [N,heads,Tq,Tk], attention after softmax; query, key, value [N,T,C]; time, the time embedding.",
-    { TABLE("Size", row) }
+    { TABLE("Size", row), COMMON_TABLE }
 };
 
 typedef struct { const Console *console; const char *component; int sites; double bytes; } Listing;
@@ -85,11 +85,9 @@ int verb_sites(int argc, char **argv)
     Console c;
     Parts t = {0};
     Status s = {0};
-    OptionPage full = page;
     char *rest[1], folder[1024];
     int rests, code;
-    full.table[1] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     if (common_argument(&g.common, rest, rests, &s) && common_model(&g.common, folder, sizeof folder, &s) && parts_open(&t, folder, &s)) {
         if (t.pixel) list_pixel_sites(&g, &c, &t, &s);
         else         list_sites(&g, &c, &t, &s);

@@ -13,7 +13,7 @@ static const Option row[] = {
 };
 static const OptionPage page = {
     "tokenize", "The tokens of a text.", "tiller tokenize \"a photo of a red car on grass\"", "TEXT", 1, 1,
-    "Each line: position in the row (1 is the first word's), id, the vocabulary's spelling, the part of the text.", { TABLE("What", row) }
+    "Each line: position in the row (1 is the first word's), id, the vocabulary's spelling, the part of the text.", { TABLE("What", row), COMMON_TABLE }
 };
 
 typedef struct { int count, most, dropped; Piece *piece; int *row; } Tokens;
@@ -94,11 +94,9 @@ int verb_tokenize(int argc, char **argv)
     Console c;
     Status s = {0};
     Arena a = {0};
-    OptionPage full = page;
     char *rest[1];
     int rests, code;
-    full.table[1] = common_options;
-    if (!verb_begin(&c, &full, &g, argc, argv, rest, &rests, &code)) return code;
+    if (!verb_begin(&c, &page, &g, argc, argv, rest, &rests, &code)) return code;
     if (utf8_valid(rest[0])) tokenize(&g, &c, rest[0], &a, &s);
     else status_fail(&s, E_OPTION, "the text is not valid UTF-8");
     arena_free(&a);

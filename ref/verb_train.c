@@ -50,7 +50,7 @@ static const OptionPage page = {
     "train", "Learn an attribute: a delta block for tiller edit --method asyrp.",
     "tiller train asyrp --source face --target \"smiling face\" --images faces",
     "asyrp", 1, 1, "The block learns to shift the middle block's output so that CLIP sees the target where it saw the source. Interrupted, the file holds the last finished picture.",
-    { TABLE("Texts and pictures", what_row), TABLE("Learning", run_row) }
+    { TABLE("Texts and pictures", what_row), TABLE("Learning", run_row), MACHINE_TABLE, COMMON_TABLE }
 };
 
 static bool check_options(const Train *o, const char *method, Status *s)
@@ -186,7 +186,6 @@ static void train(TrainRun *w, const char *method)
 int verb_train(int argc, char **argv)
 {
     struct { Train o; TrainRun run; } *all = calloc(1, sizeof *all);
-    OptionPage full = page;
     char *rest[1];
     int rests, code = EXIT_MEMORY;
     if (!all) return code;
@@ -194,9 +193,7 @@ int verb_train(int argc, char **argv)
     w->o = &all->o;
     w->begun = clock_seconds();
     all->o.t_edit = all->o.t_boost = -1;
-    full.table[2] = machine_options;
-    full.table[3] = common_options;
-    if (verb_begin(&w->console, &full, &all->o, argc, argv, rest, &rests, &code)) {
+    if (verb_begin(&w->console, &page, &all->o, argc, argv, rest, &rests, &code)) {
         train(w, rest[0]);
         code = console_end(&w->console, run_ok(w->r) ? EXIT_DONE : console_error(&w->console, &w->r->status, common_hint(&w->r->status)));
     }

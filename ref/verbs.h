@@ -33,12 +33,14 @@ typedef struct {
     uint64_t most_memory;                                 /* 0: no limit */
 } Common;
 
-extern const OptionTable common_options;                  /* -q -v --color */
-extern const OptionTable machine_options;                 /* --model --threads --cpu --math --max-memory */
+extern const Option common_row[3];                        /* -q -v --color */
+extern const Option machine_row[5];                       /* --model --threads --cpu --math --max-memory */
 #define MODEL_OPTION { "model", 'm', OPTION_TEXT, offsetof(Common, model), 0, 0, NULL, "FOLDER", \
                        "model folder in the diffusers layout [default: the bundled one]", NULL }
 #define JSON_OPTION  { "json", 0, OPTION_FLAG, offsetof(Common, json), 0, 0, NULL, NULL, "results as JSON on standard output", NULL }
 #define TABLE(title, rows) { title, rows, (int)(sizeof (rows) / sizeof *(rows)) }
+#define COMMON_TABLE  TABLE("Messages", common_row)
+#define MACHINE_TABLE TABLE("Model and machine", machine_row)
 
 /* Parse and set up the console; signals are caught from here on.  False: the verb returns *code (help was shown, or an error). */
 bool verb_begin(Console *c, const OptionPage *page, void *settings, int argc, char **argv, char **rest, int *rests, int *code);
@@ -59,6 +61,9 @@ bool common_bundled(const Common *m, const char *folder);            /* is it th
 Run common_run(const Common *m);
 /* Open the pipeline as the options say.  Errors are in p->run.status. */
 bool common_pipeline(Pipeline *p, const Common *m, const char *folder);
+/* Better now than after minutes: E_MEMORY, its text followed by `advice`, when more bytes are wanted than --max-memory allows; a
+ * warning when more than are free. */
+bool common_memory(const Console *c, const Common *m, uint64_t wanted, const char *advice, Status *s);
 /* One warning for the tensors of the model's files that nothing asked for. */
 void common_surplus(const Console *c, const Model *m);
 /* One for n parameters of `what` that came from a checkpoint and are NaN or infinite; known once numbers were read. */
@@ -72,6 +77,8 @@ const char *common_hint(const Status *s);
 bool output_check(const char *path, Status *s);
 /* Before the extension: "a/x.png" and "-3" give "a/x-3.png". */
 void output_name(char *to, size_t room, const char *path, const char *insert);
+/* The image's number where there are several, and the step's unless it is 0: "a/x-3-step0010.png". */
+void output_numbered(char *to, size_t room, const char *path, int image, int count, int step);
 const char *base_name(const char *path, char *to, size_t room);      /* last part, without slashes at the end */
 bool size_check(int W, int H, int factor, Status *s);     /* E_OPTION unless both are multiples */
 #endif
