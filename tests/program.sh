@@ -134,7 +134,7 @@ code 'out of memory' 4 generate -p x -s 1 --steps 1 --max-memory 8M -o mem.png; 
 ( ulimit -v 300000; exec timeout 100 "$tiller" generate -q -p x -s 1 --steps 1 -W 1024 -H 1024 -t 1 -o mem.png 2>err ); got=$?
 check 'address-space limit' test $got -eq 4
 
-for kb in 60000 80000 100000; do
+for kb in 60000 75000 90000; do
     ( ulimit -v $kb; exec timeout 20 "$tiller" generate -q -p x -s 1 --steps 1 -t 1 -o mem.png 2>err ); got=$?
     check "address space of $kb KB: the program ends, and says why" test $got -eq 4
 done
