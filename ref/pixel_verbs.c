@@ -2,6 +2,7 @@
 #include <string.h>
 #include "ref/oneline.h"
 #include "ref/pixel_verbs.h"
+#include "ref/latents.h"
 #include "tensor/file.h"
 #include "tensor/hash.h"
 #include "tensor/safetensors.h"
@@ -136,36 +137,10 @@ void pixel_surplus(const Console *c, const PixelModel *p)
 
 /* ---- inputs ---- */
 
-static Tensor read_latents(PixelModel *p, const Safetensors *f, const char *file)
-{
-    Run *r = &p->run;
-    Shape s;
-    const SafeEntry *e = safetensors_find(f, "latents");
-    if (!e || !safetensors_shape(e, &s)) {
-        run_fail(r, E_FORMAT, "%s: latents: a tensor [3,H,W] or [1,3,H,W] of this name is expected", file);
-        return (Tensor){0};
-    }
-    if (e->rank == 4 && s.d[0] == 1) s = SHAPE(s.d[1], s.d[2], s.d[3]);
-    if (shape_rank(s) != 3 || s.d[0] != 3) {
-        run_fail(r, E_FORMAT, "%s: latents: [3,H,W] or [1,3,H,W] is expected, %d sizes beginning with %d found", file, e->rank, s.d[0]);
-        return (Tensor){0};
-    }
-    Tensor x = tensor_in(r, r->run, s);
-    if (x.x) safetensors_read(f, e, x.x, &r->status);
-    return x;
-}
-
 Tensor pixel_latents(PixelModel *p, const char *file)
 {
     Run *r = &p->run;
-    Safetensors f;
-    memset(&f, 0, sizeof f);
-    size_t mark = r->temp->used;
-    Tensor x = {0};
-    if (safetensors_open(&f, r->temp, file, &r->status)) {
-        x = read_latents(p, &f, file);
-        safetensors_close(&f);
-    }
-    arena_release(r->temp, mark);
-    return run_ok(r) ? x : (Tensor){0};
+    Tensor x = latents_read(r, file, 3);
+    if (x.x && x.s.d[0] != 1) run_fail(r, E_FORMAT, "%s: latents: [3,H,W] or [1,3,H,W] is expected, %d pictures found", file, x.s.d[0]);
+    return run_ok(r) ? tensor_row(x, 0) : (Tensor){0};
 }

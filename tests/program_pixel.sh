@@ -73,6 +73,8 @@ code 'two spacings' 2 generate -m "$free" --steps 4 --respacing 4
 code 'respacing' 2 generate -m "$free" --respacing 4,x;          said 'respacing' '10,15,20'
 code 'too many' 2 generate -m "$free" --steps 1001;              said 'too many' '1001 of'
 code 'eta of the other' 2 generate -m "$free" --eta 0.5;         said 'eta of the other' '--sampler ddim'
+cp x.safetensors nan.safetensors; printf '\000\000\300\177' | dd of=nan.safetensors bs=1 seek=$(($(wc -c <nan.safetensors) - 4)) conv=notrunc 2>/dev/null
+code 'latents that are no numbers' 3 generate -m "$free" --latents nan.safetensors; said 'latents that are no numbers' '1 of 768 numbers are not finite'
 code 'latents of another shape' 3 generate -m "$free" --latents "$models/pix-ddim-unet/model.safetensors"
 code 'encode' 3 encode a.png -m "$free";                         said 'encode' 'no autoencoder'; said 'encode' 'hint'
 code 'decode' 3 decode x.safetensors -m "$free";                 said 'decode' 'no autoencoder'
